@@ -1,0 +1,153 @@
+"""The contract: a connector is a frozen value made of small functions.
+
+There is no base class and there are no flags; an ability that a vendor lacks is `None`. The hub finds a
+connector by the entry-point group `upkept.connectors`, validates its configuration, and calls it from the
+steps of the flow. `docs/connectors.md` is the guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from upkept.contract.fields import FieldMap
+from upkept.contract.values import Page, RawEvent, RecordRef, Request, Said, Statement
+
+C = TypeVar("C")
+C_in = TypeVar("C_in", contravariant=True)
+
+
+class Log(Protocol):
+    """A structured logger; secrets and personal data are masked by the hub."""
+
+    def info(self, event: str, /, **context: object) -> object: ...
+    def warning(self, event: str, /, **context: object) -> object: ...
+
+
+class Context(Protocol):
+    """What the hub lends a connector that talks to its vendor. Quotas hold across all workers."""
+
+    @property
+    def now(self) -> datetime: ...
+    @property
+    def log(self) -> Log: ...
+
+    def permit(self, n: int = 1, *, endpoint: str = "") -> None:
+        """Wait for `n` calls of the vendor account's quota; raise `Retryable` if it takes too long."""
+
+    def slot(self) -> AbstractContextManager[None]:
+        """Hold one of the vendor account's concurrent calls."""
+
+    def token(self, name: str) -> str | None:
+        """A cached access token, or None if it is absent or about to expire."""
+
+    def keep_token(self, name: str, value: str, *, seconds: float) -> None:
+        """Cache an access token for all workers, encrypted at rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A folded part of a record (a subscription, a charge)."""
+
+    ref: RecordRef
+    fields: Mapping[str, Said]
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A summarized field and the parts it was computed from; its stamp is the newest among theirs (R2)."""
+
+    value: Said
+    used: tuple[RecordRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """The answer to "are the credentials good?": which account, and what is missing."""
+
+    account: str
+    warnings: tuple[str, ...] = ()
+
+
+class Normalize(Protocol):
+    def __call__(self, event: RawEvent, fields: FieldMap, /) -> Iterable[Statement]:
+        """Say what happened. Pure: no clock, network or SDK; the payload is left untouched.
+
+        Raises `Skipped` for what is not ours and `Permanent` for what cannot be read.
+        """
+
+
+class Summarize(Protocol):
+    def __call__(self, fields: Mapping[str, Said], parts: Iterable[Part], /) -> Mapping[str, Summary]:
+        """Fold parts into fields of their owner. Pure, and independent of the order of `parts`."""
+
+
+class Verify(Protocol[C_in]):
+    def __call__(self, request: Request, config: C_in, /, *, now: datetime) -> None:
+        """Raise `Rejected` unless the request is authentic and fresh."""
+
+
+class Split(Protocol[C_in]):
+    def __call__(self, request: Request, config: C_in, /) -> Iterable[RawEvent]:
+        """One request to its events, each with a stable id. Raises `Rejected` or `Skipped`."""
+
+
+class Fetch(Protocol[C_in]):
+    def __call__(self, event: RawEvent, config: C_in, ctx: Context, /) -> RawEvent:
+        """Read what a thin event points at, or read an object back (`kind` `read.<type>`, `id` its id)."""
+
+
+class Pull(Protocol[C_in]):
+    def __call__(self, cursor: str | None, config: C_in, ctx: Context, /) -> Iterator[Page]:
+        """Pages from `cursor` on; `None` begins a full walk, `since:<ISO time>` an incremental one."""
+
+
+class Push(Protocol[C_in]):
+    def __call__(self, state: Mapping[str, Said], config: C_in, ctx: Context, /, *, key: str) -> None:
+        """Bring the vendor to the desired state; idempotent by `key`."""
+
+
+class ProbeCredentials(Protocol[C_in]):
+    def __call__(self, config: C_in, ctx: Context, /) -> Probe:
+        """Ask the vendor whether the credentials are good; raise `Config` if not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connector(Generic[C]):
+    """One vendor, as data and small functions.
+
+    `kinds` are the event kinds it promises to understand, one fixture each; `lowering` those that can carry
+    an opt-out. `survives` names the fields that outlive a vendor delete (R12). `api_calls` per second and
+    `api_slots` at once are the vendor's quota for one account.
+    """
+
+    name: str
+    config: type[C]
+    kinds: frozenset[str]
+    fields: FieldMap
+    normalize: Normalize
+    lowering: frozenset[str] = frozenset()
+    survives: frozenset[str] = frozenset()
+    summarize: Summarize | None = None
+    verify: Verify[C] | None = None
+    split: Split[C] | None = None
+    fetch: Fetch[C] | None = None
+    pull: Pull[C] | None = None
+    push: Push[C] | None = None
+    probe: ProbeCredentials[C] | None = None
+    api_calls: float = 10.0
+    api_slots: int = 5
+    first_party: bool = False
+
+
+AnyConnector = Connector[Any]
+
+
+def secret(*, default: Any = ..., help: str = "") -> Any:
+    """Mark a configuration field as secret: `env:NAME` in `upkept.toml`, masked everywhere."""
+    metadata = {"secret": True, "help": help}
+    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)

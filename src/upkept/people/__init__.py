@@ -1,0 +1,1 @@
+"""The pure core: order of facts, fold, links, consent, derive. No SQL, clock or network."""
