@@ -1,0 +1,1 @@
+"""Tables and every query, one file per family. SQLite and PostgreSQL mean the same here."""

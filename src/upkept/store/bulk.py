@@ -1,0 +1,124 @@
+"""Set-based statements that read the same for both databases.
+
+PostgreSQL gets one array per column in binary (text arrays escape every element and halve the speed); SQLite
+gets JSON for look-ups and multi-row VALUES for writes. Rows are sorted by the caller where locks matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table
+from sqlalchemy.dialects import postgresql
+
+from upkept.people.facts import canonical
+
+SQLITE_VARIABLES = 30_000
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def on_postgresql(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def insert(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    conflict: str = "",
+    returning: str = "",
+) -> list[Row[Any]]:
+    """INSERT many rows at once; `conflict` is the ON CONFLICT clause, `returning` the columns to give back.
+
+    Two rows of one call must not share the key of an ON CONFLICT DO UPDATE.
+    """
+    if not rows:
+        return []
+    tail = (f" ON CONFLICT {conflict}" if conflict else "") + (f" RETURNING {returning}" if returning else "")
+    head = f"INSERT INTO {table.name} ({', '.join(columns)})"
+    if on_postgresql(connection):
+        arrays = ", ".join(f"%b::{_sql_type(table, column)}[]" for column in columns)
+        # WHERE true keeps the grammar of "SELECT … ON CONFLICT" the same on both databases.
+        statement = f"{head} SELECT * FROM unnest({arrays}) WHERE true{tail}"
+        result = connection.exec_driver_sql(statement, tuple([row[i] for row in rows] for i in range(len(columns))))
+        return list(result) if returning else []
+    found: list[Row[Any]] = []
+    step = max(1, SQLITE_VARIABLES // len(columns))
+    marks = "(" + ", ".join("?" * len(columns)) + ")"
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step]
+        statement = f"{head} VALUES {', '.join([marks] * len(chunk))}{tail}"
+        result = connection.exec_driver_sql(statement, tuple(value for row in chunk for value in row))
+        if returning:
+            found.extend(result)
+    return found
+
+
+def update(
+    connection: Connection,
+    table: Table,
+    key: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    where: str = "",
+) -> int:
+    """UPDATE many rows at once by key; each row gives the key's values, then the columns'. Rows updated."""
+    if not rows:
+        return 0
+    names = [*key, *columns]
+    match = " AND ".join(f"{table.name}.{column} = v.{column}" for column in key) + (f" AND {where}" if where else "")
+    sets = ", ".join(f"{column} = v.{column}" for column in columns)
+    if on_postgresql(connection):
+        arrays = ", ".join(f"%b::{_sql_type(table, column)}[]" for column in names)
+        statement = f"UPDATE {table.name} SET {sets} FROM unnest({arrays}) AS v({', '.join(names)}) WHERE {match}"
+        parameters = tuple([row[i] for row in rows] for i in range(len(names)))
+        return connection.exec_driver_sql(statement, parameters).rowcount
+    total = 0
+    step = max(1, SQLITE_VARIABLES // len(names))
+    marks = "(" + ", ".join("?" * len(names)) + ")"
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step]
+        statement = (
+            f"WITH v({', '.join(names)}) AS (VALUES {', '.join([marks] * len(chunk))}) "
+            f"UPDATE {table.name} SET {sets} FROM v WHERE {match}"
+        )
+        total += connection.exec_driver_sql(statement, tuple(value for row in chunk for value in row)).rowcount
+    return total
+
+
+def within(
+    connection: Connection, statement: str, values: Iterable[Any], *, kind: str = "text", extra: Sequence[Any] = ()
+) -> list[Row[Any]]:
+    """Run `statement`, whose one `{set}` stands for "is one of `values`", with `?` for each of `extra` before it."""
+    wanted = list(values)
+    if not wanted:
+        return []
+    if on_postgresql(connection):
+        sql = statement.replace("?", "%b").format(set=f"= ANY(%b::{kind}[])")
+        return list(connection.exec_driver_sql(sql, (*extra, wanted)))
+    sql = statement.format(set="IN (SELECT value FROM json_each(?))")
+    return list(connection.exec_driver_sql(sql, (*extra, canonical(wanted).decode())))
+
+
+def change_within(
+    connection: Connection, statement: str, values: Iterable[Any], *, kind: str = "text", extra: Sequence[Any] = ()
+) -> int:
+    """`within` for a statement that changes rows; how many it changed."""
+    wanted = list(values)
+    if not wanted:
+        return 0
+    if on_postgresql(connection):
+        sql = statement.replace("?", "%b").format(set=f"= ANY(%b::{kind}[])")
+        return connection.exec_driver_sql(sql, (*extra, wanted)).rowcount
+    sql = statement.format(set="IN (SELECT value FROM json_each(?))")
+    return connection.exec_driver_sql(sql, (*extra, canonical(wanted).decode())).rowcount
+
+
+@cache
+def _sql_type(table: Table, column: str) -> str:
+    return str(table.c[column].type.compile(dialect=_POSTGRESQL)).split(" COLLATE")[0]

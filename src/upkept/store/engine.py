@@ -1,0 +1,155 @@
+"""Opening the store, and the two ways into it: `read` and `write`.
+
+SQLite takes one writer at a time. Its own waiting is unfair (waits of 5 s were measured), so writers queue on
+a lock file first and then BEGIN IMMEDIATE; DEFERRED transactions that read before they write fail with
+"database is locked" whatever the time-out. WAL with `synchronous=FULL` keeps what was committed through a
+power cut. PostgreSQL runs READ COMMITTED: every decision is made on rows locked in one order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from upkept.contract import Config, Retryable
+
+Dialect = Literal["sqlite", "postgresql"]
+
+BUSY_SECONDS = 30
+STATEMENT_TIMEOUT_MS = 30_000
+LOCK_TIMEOUT_MS = 10_000
+DEADLOCK_OR_SERIALIZATION = frozenset({"40P01", "40001", "55P03"})
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open database. `read()` and `write()` yield a connection inside one transaction."""
+
+    engine: Engine
+    dialect: Dialect
+    lock_file: Path | None = None
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent look; nothing written here is kept."""
+        with unavailable_is_retryable(), self.engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed on a clean exit, rolled back on an exception.
+
+        Raises `Retryable` when the database is away or a lock could not be had in time.
+        """
+        with unavailable_is_retryable():
+            if self.dialect == "postgresql":
+                with self.engine.begin() as connection:
+                    yield connection
+                return
+            with self._our_turn(), self.engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.rollback()
+                    raise
+                connection.commit()
+
+    @contextmanager
+    def _our_turn(self) -> Iterator[None]:
+        if self.lock_file is None:
+            with self._turn:
+                yield
+            return
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        """Give back every connection; a forked child calls this before its first use."""
+        self.engine.dispose()
+
+
+@contextmanager
+def unavailable_is_retryable() -> Iterator[None]:
+    """The database away, too busy or deadlocked becomes `Retryable`: the hub tries again by itself."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise Retryable(f"the database is not available: {_first_line(error)}", after=5) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in DEADLOCK_OR_SERIALIZATION:
+            raise Retryable(f"the database asked for another try: {_first_line(error)}", after=1) from error
+        raise
+
+
+def open_store(url: str, *, pool_size: int = 4) -> Store:
+    """The store behind `url`: `sqlite:///…`, `sqlite://` (memory) or `postgresql://…`."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(url, parsed.database)
+    if parsed.get_backend_name() == "postgresql":
+        return _open_postgresql(parsed.set(drivername="postgresql+psycopg"), pool_size)
+    raise Config(
+        f"UPKEPT_DATABASE_URL: {parsed.get_backend_name()!r} is not supported; use sqlite:///… or postgresql://…"
+    )
+
+
+def _open_sqlite(url: str, database: str | None) -> Store:
+    in_memory = database in (None, "", ":memory:")
+    options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {"pool_size": 4, "max_overflow": 12}
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False, "isolation_level": None}, **options
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    lock_file = None if in_memory or database is None else Path(database + ".turn")
+    return Store(engine=engine, dialect="sqlite", lock_file=lock_file)
+
+
+def _open_postgresql(url: Any, pool_size: int) -> Store:
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=8,
+        pool_timeout=5,
+        pool_pre_ping=False,
+        connect_args={
+            "connect_timeout": 3,
+            "application_name": "upkept",
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
+            " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15000,
+        },
+    )
+    return Store(engine=engine, dialect="postgresql")
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

@@ -1,0 +1,173 @@
+"""The inbox: what arrived, durable before it is answered, claimed under a lease and fenced.
+
+A row goes `new` -> `claimed` -> `done`, `skipped` or `dead`; a failed try goes back to `new` with a later
+`next_attempt_at`. Readers look for work by state, never by "id greater than the last seen": PostgreSQL hands
+out ids before commit, so a slow transaction would be skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row
+
+from upkept.store import bulk
+from upkept.store.tables import inbox
+
+Lane = Literal["consent", "inbound", "bulk"]
+
+LEASE = 120_000_000
+"""How long a claimed batch may take, in microseconds, before another worker may take it over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A row to store. `settled` is the reason of one that needs no work (`skipped`)."""
+
+    connection: str
+    dedup_key: str
+    kind: str
+    body: bytes
+    received_at: int
+    lane: Lane = "inbound"
+    thin: bool = False
+    run: int | None = None
+    settled: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A row claimed for work; `epoch` is the fence."""
+
+    id: int
+    connection: str
+    dedup_key: str
+    kind: str
+    body: bytes
+    received_at: int
+    lane: str
+    thin: bool
+    attempts: int
+    run: int | None
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the work on a claimed row ended. `retry_at` belongs to state `new`."""
+
+    row: Claimed
+    state: Literal["done", "skipped", "dead", "new"]
+    reason: str | None = None
+    retry_at: int = 0
+
+
+_COLUMNS = (
+    "connection", "dedup_key", "kind", "body", "received_at", "lane", "state", "thin", "next_attempt_at",
+    "reason", "run",
+)  # fmt: skip
+
+
+def store(connection: Connection, arrivals: Sequence[Arrival]) -> dict[tuple[str, str], int]:
+    """Insert what is not yet there; the ids of the new rows that need work, by (connection, dedup_key)."""
+    unique = {(arrival.connection, arrival.dedup_key): arrival for arrival in reversed(arrivals)}
+    rows = [
+        (
+            a.connection, a.dedup_key, a.kind, a.body, a.received_at, a.lane,
+            "new" if a.settled is None else "skipped", a.thin, a.received_at, a.settled, a.run,
+        )
+        for _, a in sorted(unique.items(), key=lambda item: item[0])
+    ]  # fmt: skip
+    found = bulk.insert(
+        connection, inbox, _COLUMNS, rows, conflict="(connection, dedup_key) DO NOTHING",
+        returning="id, connection, dedup_key, state",
+    )  # fmt: skip
+    return {(row[1], row[2]): row[0] for row in found if row[3] == "new"}
+
+
+_CLAIM = """
+UPDATE inbox SET state = 'claimed', lease_until = {until}, lease_epoch = lease_epoch + 1
+WHERE id IN (
+  SELECT id FROM inbox WHERE id {{set}}
+  AND (state = 'new' OR (state = 'claimed' AND lease_until < {now})) {skip})
+RETURNING id, connection, dedup_key, kind, body, received_at, lane, thin, attempts, run, lease_epoch
+"""
+
+
+def claim(connection: Connection, ids: Iterable[int], *, now: int) -> list[Claimed]:
+    """Take those of `ids` that are free, oldest first; rows that another worker is taking are passed over."""
+    skip = "ORDER BY id FOR UPDATE SKIP LOCKED" if bulk.on_postgresql(connection) else ""
+    statement = _CLAIM.format(until=int(now + LEASE), now=int(now), skip=skip)
+    rows = bulk.within(connection, statement, ids, kind="bigint")
+    return sorted((Claimed(*row) for row in rows), key=lambda row: row.id)
+
+
+def waiting(connection: Connection, *, now: int, limit: int, lanes: Sequence[str]) -> list[tuple[int, str]]:
+    """(id, lane) of rows whose time has come and that nobody works on, oldest first."""
+    listed = ", ".join(f"'{lane}'" for lane in sorted(lanes) if lane.isalpha())
+    statement = (
+        f"SELECT id, lane FROM inbox WHERE state IN ('new', 'claimed') AND next_attempt_at <= {int(now)} "
+        f"AND (state = 'new' OR lease_until < {int(now)}) AND lane IN ({listed}) "
+        f"ORDER BY next_attempt_at LIMIT {int(limit)}"
+    )
+    return [(row[0], row[1]) for row in connection.exec_driver_sql(statement)]
+
+
+def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:
+    """Write how rows ended, in the transaction of their effects. False: a fence was broken, roll back."""
+    rows = [
+        (o.row.id, o.row.epoch, o.state, o.row.attempts + (o.state in ("new", "dead")), o.retry_at, o.reason)
+        for o in sorted(outcomes, key=lambda outcome: outcome.row.id)
+    ]
+    changed = bulk.update(
+        connection, inbox, ("id", "lease_epoch"), ("state", "attempts", "next_attempt_at", "reason"), rows,
+        where="inbox.state = 'claimed'",
+    )  # fmt: skip
+    return changed == len(rows)
+
+
+def dead(connection: Connection, *, connection_name: str | None = None, limit: int = 1000) -> list[Row[Any]]:
+    """Dead rows, newest first: id, connection, kind, received_at, attempts, reason."""
+    return listed(connection, state="dead", connection_name=connection_name, limit=limit)
+
+
+def listed(
+    connection: Connection, *, state: str | None = None, connection_name: str | None = None, limit: int = 100
+) -> list[Row[Any]]:
+    """Rows newest first: id, connection, kind, state, received_at, attempts, reason. Bodies are not shown."""
+    query = inbox.select().with_only_columns(
+        inbox.c.id, inbox.c.connection, inbox.c.kind, inbox.c.state, inbox.c.received_at, inbox.c.attempts,
+        inbox.c.reason,
+    )  # fmt: skip
+    if state:
+        query = query.where(inbox.c.state == state)
+    if connection_name:
+        query = query.where(inbox.c.connection == connection_name)
+    return list(connection.execute(query.order_by(inbox.c.id.desc()).limit(limit)))
+
+
+def replay(
+    connection: Connection, *, now: int, ids: Sequence[int] = (), state: str | None = None, name: str | None = None
+) -> list[tuple[int, str]]:
+    """Offer rows again, whatever became of them, with their attempts at zero; (id, lane) of each."""
+    query = inbox.update().values(state="new", attempts=0, next_attempt_at=now, reason=None, lease_until=None)
+    if ids:
+        query = query.where(inbox.c.id.in_(ids))
+    if state:
+        query = query.where(inbox.c.state == state)
+    if name:
+        query = query.where(inbox.c.connection == name)
+    rows = connection.execute(query.where(inbox.c.state != "claimed").returning(inbox.c.id, inbox.c.lane))
+    return sorted((row[0], row[1]) for row in rows)
+
+
+def counts(connection: Connection) -> list[Row[Any]]:
+    """(connection, state, rows, oldest received_at) of everything that is not done."""
+    return list(
+        connection.exec_driver_sql(
+            "SELECT connection, state, count(*), min(received_at) FROM inbox "
+            "WHERE state IN ('new', 'claimed', 'dead') GROUP BY connection, state ORDER BY connection, state"
+        )
+    )
