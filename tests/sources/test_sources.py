@@ -76,9 +76,7 @@ statements: st.SearchStrategy[Statement] = st.one_of(
 def test_an_envelope_reads_back_equal(said: list[Statement]) -> None:
     read = decode(encode(said))
     assert read == tuple(said)
-    for before, after in zip(said, read, strict=True):
-        assert repr(before) == repr(after)  # 1, 1.0 and True are equal, yet not the same value
-    assert encode(read) == encode(said)
+    assert encode(read) == encode(said)  # 1, 1.0 and True are equal in Python, yet not the same value
 
 
 @pytest.mark.parametrize(
