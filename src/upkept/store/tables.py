@@ -278,6 +278,7 @@ readbacks = Table(
     Column("source_id", Bytewise, nullable=False),
     Column("reason", Bytewise, nullable=False),
     Column("due_at", Time, nullable=False),
+    Column("wishes", BigInteger, nullable=False, server_default=text("1")),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("lease_until", Time),
     PrimaryKeyConstraint("connection", "type", "source_id"),
@@ -310,6 +311,7 @@ runs = Table(
     _count("changed"),
     _count("unchanged"),
     _count("failed"),
+    _count("missing"),
     Column("reason", Text),
     Column("started_at", Time, nullable=False),
     Column("moved_at", Time, nullable=False),
@@ -318,6 +320,31 @@ runs = Table(
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("lease_until", Time),
     Column("lease_epoch", Integer, nullable=False, server_default=text("0")),
+    Column("holder", Text),
+)
+# One resync of a connection at a time: a second one joins it.
+Index(
+    "runs_resync",
+    runs.c.connection,
+    unique=True,
+    postgresql_where=text("kind = 'resync' AND state IN ('pulling', 'applying')"),
+    sqlite_where=text("kind = 'resync' AND state IN ('pulling', 'applying')"),
+)
+Index(
+    "runs_open",
+    runs.c.next_attempt_at,
+    postgresql_where=text("state IN ('pulling', 'applying')"),
+    sqlite_where=text("state IN ('pulling', 'applying')"),
+)
+
+# The records that a full walk has shown so far; what is missing at its end is read back.
+walked = Table(
+    "walked",
+    metadata,
+    Column("run", BigInteger, nullable=False),
+    Column("record", Bytewise, nullable=False),
+    Column("type", Bytewise, nullable=False),
+    PrimaryKeyConstraint("run", "record"),
 )
 
 # The vendor account's quota and concurrency, leased by all workers alike; and cached access tokens.
@@ -333,9 +360,10 @@ slots = Table(
     "slots",
     metadata,
     Column("account", Bytewise, nullable=False),
-    Column("holder", Bytewise, nullable=False),
+    Column("number", SmallInteger, nullable=False),
     Column("until", Time, nullable=False),
-    PrimaryKeyConstraint("account", "holder"),
+    Column("holder", Bytewise),
+    PrimaryKeyConstraint("account", "number"),
 )
 tokens = Table(
     "tokens",

@@ -1,0 +1,84 @@
+"""A vendor account's calls per second and calls at once, shared by all workers of all machines.
+
+Calls get times on one line per account (virtual scheduling, as in the GCRA of ITU-T I.371): a lease moves
+`free_at` forward by the time its calls need at the vendor's rate, and so owns that stretch of the line. Clocks of
+the machines must agree (NTP), as everywhere in the hub.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from upkept.store import bulk
+from upkept.store.tables import quotas, slots
+
+SLOT = 120_000_000
+"""How long a slot is held at most, in microseconds: longer than any call, and what a killed holder costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One of the account's concurrent calls."""
+
+    account: str
+    number: int
+    holder: str
+
+
+def lease(
+    connection: Connection, account: str, endpoint: str, *, calls: int, interval: float, now: int, latest: int
+) -> int | None:
+    """Own a stretch of `calls` times `interval` microseconds; its start, or None if it would begin after `latest`."""
+    on_postgresql = bulk.on_postgresql(connection)
+    greatest, mark = ("greatest", "%b") if on_postgresql else ("max", "?")
+    length = round(calls * interval)
+    row = connection.exec_driver_sql(
+        f"INSERT INTO quotas (account, endpoint, free_at) VALUES ({mark}, {mark}, {int(now) + length}) "
+        f"ON CONFLICT (account, endpoint) DO UPDATE SET free_at = {greatest}(quotas.free_at, {int(now)}) + {length} "
+        f"WHERE quotas.free_at <= {int(latest)} RETURNING free_at",
+        (account, endpoint),
+    ).first()
+    return None if row is None else int(row[0]) - length
+
+
+def free_at(connection: Connection, account: str, endpoint: str) -> int:
+    """When the next call of this account could be leased; 0 if there was none yet."""
+    query = quotas.select().where(quotas.c.account == account, quotas.c.endpoint == endpoint)
+    row = connection.execute(query).first()
+    return row.free_at if row else 0
+
+
+def hold(connection: Connection, account: str, *, until: int) -> None:
+    """The vendor said when to come back: no worker gets a call of this account before `until`."""
+    greatest = "greatest" if bulk.on_postgresql(connection) else "max"
+    bulk.insert(
+        connection, quotas, ("account", "endpoint", "free_at"), [(account, "", until)],
+        conflict=f"(account, endpoint) DO UPDATE SET free_at = {greatest}(quotas.free_at, excluded.free_at)",
+    )  # fmt: skip
+
+
+def take_slot(connection: Connection, account: str, *, limit: int, holder: str, now: int) -> Slot | None:
+    """One of the account's `limit` slots; None while all are held."""
+    rows = [(account, number, 0) for number in range(limit)]
+    bulk.insert(connection, slots, ("account", "number", "until"), rows, conflict="(account, number) DO NOTHING")
+    on_postgresql = bulk.on_postgresql(connection)
+    mark = "%b" if on_postgresql else "?"
+    skip = " FOR UPDATE SKIP LOCKED" if on_postgresql else ""
+    row = connection.exec_driver_sql(
+        f"UPDATE slots SET until = {int(now + SLOT)}, holder = {mark} WHERE account = {mark} AND number = ("
+        f"SELECT number FROM slots WHERE account = {mark} AND number < {int(limit)} AND until < {int(now)} "
+        f"ORDER BY number LIMIT 1{skip}) RETURNING number",
+        (holder, account, account),
+    ).first()
+    return None if row is None else Slot(account, int(row[0]), holder)
+
+
+def give_back(connection: Connection, slot: Slot) -> None:
+    """The call is over."""
+    connection.execute(
+        slots.update()
+        .where(slots.c.account == slot.account, slots.c.number == slot.number, slots.c.holder == slot.holder)
+        .values(until=0, holder=None)
+    )
