@@ -15,6 +15,8 @@ from sqlalchemy.dialects import postgresql
 
 from upkept.people.facts import canonical
 
+AnyRow = Row[*tuple[Any, ...]]
+
 SQLITE_VARIABLES = 30_000
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -31,7 +33,7 @@ def insert(
     *,
     conflict: str = "",
     returning: str = "",
-) -> list[Row[Any]]:
+) -> list[AnyRow]:
     """INSERT many rows at once; `conflict` is the ON CONFLICT clause, `returning` the columns to give back.
 
     Two rows of one call must not share the key of an ON CONFLICT DO UPDATE.
@@ -46,7 +48,7 @@ def insert(
         statement = f"{head} SELECT * FROM unnest({arrays}) WHERE true{tail}"
         result = connection.exec_driver_sql(statement, tuple([row[i] for row in rows] for i in range(len(columns))))
         return list(result) if returning else []
-    found: list[Row[Any]] = []
+    found: list[AnyRow] = []
     step = max(1, SQLITE_VARIABLES // len(columns))
     marks = "(" + ", ".join("?" * len(columns)) + ")"
     for start in range(0, len(rows), step):
@@ -93,7 +95,7 @@ def update(
 
 def within(
     connection: Connection, statement: str, values: Iterable[Any], *, kind: str = "text", extra: Sequence[Any] = ()
-) -> list[Row[Any]]:
+) -> list[AnyRow]:
     """Run `statement`, whose one `{set}` stands for "is one of `values`", with `?` for each of `extra` before it."""
     wanted = list(values)
     if not wanted:

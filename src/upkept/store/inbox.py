@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from upkept.store import bulk
+from upkept.store.bulk import AnyRow
 from upkept.store.tables import inbox
 
 Lane = Literal["consent", "inbound", "bulk"]
@@ -128,14 +129,14 @@ def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:
     return changed == len(rows)
 
 
-def dead(connection: Connection, *, connection_name: str | None = None, limit: int = 1000) -> list[Row[Any]]:
+def dead(connection: Connection, *, connection_name: str | None = None, limit: int = 1000) -> list[AnyRow]:
     """Dead rows, newest first: id, connection, kind, received_at, attempts, reason."""
     return listed(connection, state="dead", connection_name=connection_name, limit=limit)
 
 
 def listed(
     connection: Connection, *, state: str | None = None, connection_name: str | None = None, limit: int = 100
-) -> list[Row[Any]]:
+) -> list[AnyRow]:
     """Rows newest first: id, connection, kind, state, received_at, attempts, reason. Bodies are not shown."""
     query = inbox.select().with_only_columns(
         inbox.c.id, inbox.c.connection, inbox.c.kind, inbox.c.state, inbox.c.received_at, inbox.c.attempts,
@@ -163,7 +164,7 @@ def replay(
     return sorted((row[0], row[1]) for row in rows)
 
 
-def counts(connection: Connection) -> list[Row[Any]]:
+def counts(connection: Connection) -> list[AnyRow]:
     """(connection, state, rows, oldest received_at) of everything that is not done."""
     return list(
         connection.exec_driver_sql(
@@ -171,3 +172,19 @@ def counts(connection: Connection) -> list[Row[Any]]:
             "WHERE state IN ('new', 'claimed', 'dead') GROUP BY connection, state ORDER BY connection, state"
         )
     )
+
+
+def blank(connection: Connection, ids: Iterable[int]) -> None:
+    """Forget the bytes of these rows (erasure); that something arrived stays on record."""
+    bulk.change_within(connection, "UPDATE inbox SET body = ? WHERE id {set}", ids, kind="bigint", extra=(b"",))
+
+
+def mentioning(
+    connection: Connection, needle: bytes, *, after: int, limit: int = 20_000
+) -> tuple[list[int], int | None]:
+    """Ids of rows whose bytes hold `needle`, among the `limit` rows after id `after`; and where to go on."""
+    place = "position(%b in body)" if bulk.on_postgresql(connection) else "instr(body, ?)"
+    window = f"SELECT id, body FROM inbox WHERE id > {int(after)} ORDER BY id LIMIT {int(limit)}"
+    last = connection.exec_driver_sql(f"SELECT max(id) FROM ({window}) AS w").scalar()
+    found = connection.exec_driver_sql(f"SELECT id FROM ({window}) AS w WHERE {place} > 0", (needle,))
+    return [row[0] for row in found], last

@@ -1,0 +1,136 @@
+"""Apply: one batch of inbox rows, claimed, normalized and taken into the store, each exactly once in effect.
+
+A row that breaks its batch is found by applying the rows one by one. The claim's epoch is checked in the effect
+transaction, so a worker that slept through its lease cannot write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from upkept.contract import Retryable
+from upkept.flow.bells import Bell
+from upkept.flow.component import Outgrown
+from upkept.flow.effect import write
+from upkept.flow.hub import Hub
+from upkept.flow.normalize import Work, failed, normalize
+from upkept.flow.plan import plan
+from upkept.flow.refuse import refuse
+from upkept.store import inbox, runs
+from upkept.store.inbox import Outcome
+
+log = structlog.get_logger(__name__)
+
+LOCK_TRIES = 6
+
+
+class FenceBroken(Exception):
+    """Another worker took these rows over after our lease ended; what we computed is thrown away."""
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of a batch, in rows; `people` changed; and what to ring next."""
+
+    done: int = 0
+    changed: int = 0
+    skipped: int = 0
+    dead: int = 0
+    retried: int = 0
+    people: int = 0
+    clamped: int = 0
+    bells: tuple[Bell, ...] = field(default=())
+
+
+def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int]) -> Applied:
+    """Claim those of `ids` that are free and apply them. Raises `Retryable` when the database is away."""
+    with hub.store.write() as connection:
+        rows = inbox.claim(connection, ids, now=now())
+    applied = Applied()
+    if rows:
+        works, ended = normalize(hub, [row for row in rows if not row.thin], now=now())
+        _settle_outcomes(hub, ended, applied)
+        _apply(hub, works, applied, now)
+    return applied
+
+
+def _apply(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]) -> None:
+    """A batch at once; if it breaks, its rows one by one."""
+    if not works:
+        return
+    try:
+        _take_in(hub, works, applied, now)
+    except FenceBroken:
+        log.warning("fence_broken", rows=len(works), cure="none needed: another worker took the rows over")
+    except Exception as error:
+        if len(works) > 1:
+            for work in works:
+                _apply(hub, [work], applied, now)
+            return
+        outcome = failed(works[0].row, error, now=now())
+        try:
+            _settle_outcomes(hub, [outcome], applied)
+        except Retryable:
+            log.warning("outcome_not_written", inbox_id=works[0].row.id, cure="none needed: the lease runs out")
+
+
+def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]) -> None:
+    planned = plan(hub, works)
+    also: frozenset[str] = frozenset()
+    for attempt in range(LOCK_TRIES):
+        try:
+            with hub.store.write() as connection:
+                moment = now()
+                refused = refuse(connection, hub, planned, now=moment)
+                effect = write(connection, hub, planned, now=moment, also=also)
+                outcomes = [refused.get(w.row.id) or Outcome(w.row, "done") for w in works]
+                _count_runs(connection, outcomes, effect.news)
+                if not inbox.finish(connection, outcomes):
+                    raise FenceBroken
+            break
+        except Outgrown as larger:
+            also |= larger.ids
+            if attempt == LOCK_TRIES - 1:
+                raise Retryable("a person's records changed under every try; trying again") from larger
+    _count(applied, outcomes)
+    applied.changed += len(effect.news)
+    applied.people += len(effect.people)
+    applied.clamped += planned.clamped
+
+
+def _settle_outcomes(hub: Hub, outcomes: Sequence[Outcome], applied: Applied) -> None:
+    if not outcomes:
+        return
+    with hub.store.write() as connection:
+        _count_runs(connection, outcomes, set())
+        if not inbox.finish(connection, outcomes):
+            log.warning("fence_broken", rows=len(outcomes), cure="none needed: another worker took the rows over")
+            connection.rollback()
+            return
+    _count(applied, outcomes)
+
+
+def _count_runs(connection: object, outcomes: Sequence[Outcome], news: set[int]) -> None:
+    tally: dict[int, list[int]] = {}
+    for outcome in outcomes:
+        if outcome.row.run is not None and outcome.state != "new":
+            counts = tally.setdefault(outcome.row.run, [0, 0, 0])
+            counts[2 if outcome.state == "dead" else 0 if outcome.row.id in news else 1] += 1
+    for run, (changed, unchanged, dead) in sorted(tally.items()):
+        runs.add(connection, run, changed=changed, unchanged=unchanged, failed=dead)  # type: ignore[arg-type]
+
+
+def _count(applied: Applied, outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        match outcome.state:
+            case "done":
+                applied.done += 1
+            case "skipped":
+                applied.skipped += 1
+            case "dead":
+                applied.dead += 1
+            case "new":
+                applied.retried += 1

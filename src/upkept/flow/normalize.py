@@ -1,0 +1,95 @@
+"""Normalize: claimed rows to statements, by the connector's pure function."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from upkept.contract import Consent, Fact, Link, Permanent, RawEvent, Retryable, Skipped, Statement, TimelineEvent
+from upkept.flow.hub import Hub
+from upkept.people.facts import from_us
+from upkept.store.inbox import Claimed, Outcome
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 12
+FIRST_WAIT = 5_000_000
+LONGEST_WAIT = 3_600_000_000
+
+
+@dataclass(slots=True)
+class Work:
+    """A claimed row and what it says."""
+
+    row: Claimed
+    facts: list[Fact] = field(default_factory=list)
+    consents: list[Consent] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    events: list[TimelineEvent] = field(default_factory=list)
+
+
+def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work], list[Outcome]]:
+    """What each row says; and the outcome of those that say nothing we can apply."""
+    works: list[Work] = []
+    ended: list[Outcome] = []
+    for row in rows:
+        connection = hub.connections.get(row.connection)
+        if connection is None:
+            ended.append(Outcome(row, "dead", f"connection {row.connection!r} is not configured; add it to upkept.toml "
+                                              "and run: upkept replay --state dead"))  # fmt: skip
+            continue
+        event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
+        try:
+            statements = list(connection.connector.normalize(event, connection.fields))
+        except Exception as error:
+            ended.append(failed(row, error, now=now))
+        else:
+            works.append(_sorted_by_kind(row, statements))
+    return works, ended
+
+
+def failed(row: Claimed, error: Exception, *, now: int) -> Outcome:
+    """The table of errors: skipped, dead, or tried again later. A consent delivery never goes dead."""
+    if isinstance(error, Skipped):
+        return Outcome(row, "skipped", str(error))
+    if isinstance(error, Retryable):
+        return Outcome(row, "new", str(error), retry_at=now + waiting(row.attempts, error.after))
+    reason = str(error) if isinstance(error, Permanent) else _where(error)
+    log.error("row_failed", connection=row.connection, inbox_id=row.id, kind=row.kind, attempts=row.attempts + 1,
+              error=type(error).__name__, cure=f"upkept replay {row.id} after a fix")  # fmt: skip
+    hopeless = isinstance(error, Permanent) or row.attempts + 1 >= ATTEMPTS
+    if hopeless and row.lane != "consent":
+        return Outcome(row, "dead", reason)
+    return Outcome(row, "new", reason, retry_at=now + waiting(row.attempts))
+
+
+def waiting(attempts: int, after: float | None = None) -> int:
+    """Microseconds until the next try: doubling from 5 s to an hour, or what the vendor asked for."""
+    if after is not None:
+        return min(int(after * 1_000_000), LONGEST_WAIT)
+    return min(FIRST_WAIT << min(attempts, 10), LONGEST_WAIT)
+
+
+def _sorted_by_kind(row: Claimed, statements: list[Statement]) -> Work:
+    work = Work(row)
+    for statement in statements:
+        match statement:
+            case Fact():
+                work.facts.append(statement)
+            case Consent():
+                work.consents.append(statement)
+            case Link():
+                work.links.append(statement)
+            case TimelineEvent():
+                work.events.append(statement)
+    return work
+
+
+def _where(error: Exception) -> str:
+    """A bug of ours as its type and place; its message may hold personal data and is left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    return f"{type(error).__name__}{place}"

@@ -1,0 +1,123 @@
+"""What a batch is about to change, worked out before any transaction: ids, admitted facts, statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from upkept.contract import Consent, Link, RecordRef, TimelineEvent
+from upkept.flow.hub import Hub
+from upkept.flow.normalize import Work
+from upkept.people.consent import ConsentFact, admit_consent
+from upkept.people.facts import admit, canonical, digest, encode, to_us
+from upkept.people.identifiers import email_key, identifier_key
+from upkept.people.values import AdmittedFact, LinkFact, RecordKey
+from upkept.store.claims import Identifier, StoredLink
+from upkept.store.inbox import Claimed
+from upkept.store.timeline import NewEvent
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """One admitted fact on its way into a record."""
+
+    record: str
+    fact: AdmittedFact
+    row: Claimed
+
+
+@dataclass(slots=True)
+class Plan:
+    """A batch as the effect transaction needs it. Record ids are known before a row stands."""
+
+    rows: list[Claimed] = field(default_factory=list)
+    facts: list[Stated] = field(default_factory=list)
+    records: dict[str, tuple[RecordKey, bool, int]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    claimed: dict[str, set[Identifier]] = field(default_factory=dict)
+    consents: list[tuple[ConsentFact, str, int]] = field(default_factory=list)
+    consent_records: set[str] = field(default_factory=set)
+    consent_addresses: set[str] = field(default_factory=set)
+    links: list[StoredLink] = field(default_factory=list)
+    events: list[tuple[NewEvent, int]] = field(default_factory=list)
+    clamped: int = 0
+
+    @property
+    def linked(self) -> set[str]:
+        """Records at the ends of explicit links."""
+        return {end for a, b, _ in self.links for end in (a, b)}
+
+    def touch(self, hub: Hub, key: RecordKey, *, part: bool, at: int) -> str:
+        """The id of a record this batch needs to stand."""
+        id_ = hub.record_id(key)
+        known = self.records.get(id_)
+        if known is None or at < known[2]:
+            self.records[id_] = (key, part or (known is not None and known[1]), at)
+        return id_
+
+
+def plan(hub: Hub, works: Iterable[Work]) -> Plan:
+    """Admit every statement of a batch."""
+    made = Plan()
+    for work in works:
+        row = work.row
+        made.rows.append(row)
+        for fact in work.facts:
+            _fact(hub, made, row, fact)
+        for consent in work.consents:
+            _consent(hub, made, row, consent)
+        for link in work.links:
+            _link(hub, made, row, link)
+        for event in work.events:
+            _event(hub, made, row, event)
+    return made
+
+
+def _fact(hub: Hub, made: Plan, row: Claimed, fact: object) -> None:
+    admitted = admit(row.connection, fact, received_at=row.received_at, run=row.run)  # type: ignore[arg-type]
+    if admitted.clamped:
+        made.clamped += 1
+        log.warning("clock_ahead", connection=row.connection, inbox_id=row.id,
+                    cure="the vendor's clock is more than 5 minutes ahead; the time of arrival was taken")  # fmt: skip
+    id_ = made.touch(hub, admitted.key, part=admitted.owner is not None, at=row.received_at)
+    if admitted.owner is not None:
+        made.owners[id_] = made.touch(hub, admitted.owner, part=False, at=row.received_at)
+    for kind, value in admitted.fact.doc.get("c", {}).items():
+        key = identifier_key(kind, value) if value is not None else None
+        if key is not None:
+            made.claimed.setdefault(id_, set()).add((kind, key))
+    made.facts.append(Stated(id_, admitted.fact, row))
+
+
+def _consent(hub: Hub, made: Plan, row: Claimed, consent: Consent) -> None:
+    key = f"{row.connection}\x1f{row.dedup_key}"
+    facts = admit_consent(row.connection, consent, received_at=row.received_at, subject=hub.subject)
+    made.consents += [(fact, key, row.id) for fact in facts]
+    if consent.record is not None:
+        made.consent_records.add(made.touch(hub, _key(row.connection, consent.record), part=False, at=row.received_at))
+    address = email_key(consent.address) if consent.address else None
+    if address is not None:
+        made.consent_addresses.add(address)
+
+
+def _link(hub: Hub, made: Plan, row: Claimed, link: Link) -> None:
+    a, b = _key(row.connection, link.a), _key(row.connection, link.b)
+    at = min(to_us(link.at), row.received_at) if link.at is not None else row.received_at
+    stored = LinkFact(digest("link", list(a), list(b), at), a, b, at, "strong", reason=link.reason)
+    ends = [made.touch(hub, key, part=False, at=row.received_at) for key in (a, b)]
+    made.links.append((ends[0], ends[1], stored))
+
+
+def _event(hub: Hub, made: Plan, row: Claimed, event: TimelineEvent) -> None:
+    record = made.touch(hub, _key(row.connection, event.record), part=False, at=row.received_at)
+    at = min(to_us(event.at), row.received_at) if event.at is not None else row.received_at
+    metadata = canonical({name: encode(value) for name, value in sorted(event.metadata.items())[:10]}).decode()
+    made.events.append(((record, event.id, event.name, at, metadata, row.id), row.id))
+
+
+def _key(connection: str, ref: RecordRef) -> RecordKey:
+    return RecordKey(connection, ref.type, ref.id)

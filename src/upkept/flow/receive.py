@@ -1,0 +1,131 @@
+"""Receive: verify, split and store, before anything is answered (2xx means committed).
+
+An opt-out is in force at 2xx: of the kinds a connector declares as `lowering`, the opt-outs go into the
+insert-only consent table in the same commit, before any person is looked at (SEMANTICS B).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from upkept.contract import (
+    LOWERING_ACTS,
+    Consent,
+    Permanent,
+    RawEvent,
+    Rejected,
+    Request,
+    Retryable,
+    Skipped,
+)
+from upkept.flow.bells import Bell, bells_for
+from upkept.flow.hub import Hub
+from upkept.people.consent import ConsentFact, admit_consent
+from upkept.people.facts import from_us
+from upkept.registry import Connection
+from upkept.store import consent, inbox
+from upkept.store.inbox import Arrival
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request, verified and split: the rows to store and the opt-outs that must be in force with them."""
+
+    arrivals: tuple[Arrival, ...]
+    consents: tuple[tuple[ConsentFact, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of one request. `error` set: nothing of it is stored, it must not be answered 2xx."""
+
+    error: Exception | None = None
+    bells: tuple[Bell, ...] = field(default=())
+
+
+def receive(hub: Hub, name: str, request: Request, *, now: int) -> Received:
+    """Verify and split one webhook request; no I/O.
+
+    Raises `Rejected`: 404 for a connection that is not configured or receives nothing, 401 for what is not
+    authentic, 400 for what cannot be read.
+    """
+    connection = hub.connections.get(name)
+    if connection is None or connection.connector.verify is None or connection.connector.split is None:
+        raise Rejected(f"no connection {name!r} receives webhooks here; see [connections] in upkept.toml", status=404)
+    try:
+        connection.connector.verify(request, connection.config, now=from_us(now))
+        events = tuple(connection.connector.split(request, connection.config))
+    except Skipped as reason:
+        key = "skipped:" + hashlib.sha256(request.body).hexdigest()
+        return Received((Arrival(connection=name, dedup_key=key, kind="skipped", body=request.body, received_at=now,
+                                 settled=str(reason)),))  # fmt: skip
+    arrivals = tuple(_arrival(connection, event, now) for event in events)
+    lowering = [e for e in events if e.kind in connection.connector.lowering]
+    return Received(arrivals, tuple(pair for event in lowering for pair in _opt_outs(hub, connection, event, now)))
+
+
+def keep(hub: Hub, batch: Sequence[Received], *, now: int) -> list[Kept]:
+    """Store a batch in one commit; if that fails, its requests one by one, so one bad row spoils no other."""
+    try:
+        return _commit(hub, batch, now)
+    except Exception as error:
+        if len(batch) == 1 or isinstance(error, Retryable):
+            return [Kept(error=error) for _ in batch]
+        return [kept for received in batch for kept in keep(hub, [received], now=now)]
+
+
+def _commit(hub: Hub, batch: Sequence[Received], now: int) -> list[Kept]:
+    with hub.store.write() as connection:
+        new = inbox.store(connection, [arrival for received in batch for arrival in received.arrivals])
+        opt_outs = [pair for received in batch for pair in received.consents]
+        if opt_outs:
+            consent.insert(connection, opt_outs, now=now)
+    return [Kept(bells=tuple(_bells(received, new))) for received in batch]
+
+
+def _bells(received: Received, new: dict[tuple[str, str], int]) -> list[Bell]:
+    plain: list[tuple[int, str]] = []
+    thin: list[tuple[int, str]] = []
+    for arrival in received.arrivals:
+        row = new.pop((arrival.connection, arrival.dedup_key), None)
+        if row is not None:
+            (thin if arrival.thin else plain).append((row, "outbound" if arrival.thin else arrival.lane))
+    return bells_for(plain) + bells_for(thin, task="fetch")
+
+
+def _arrival(connection: Connection, event: RawEvent, now: int) -> Arrival:
+    lowering = event.kind in connection.connector.lowering
+    return Arrival(
+        connection=connection.name, dedup_key=event.id, kind=event.kind, body=event.body, received_at=now,
+        lane="consent" if lowering else "inbound", thin=event.thin,
+    )  # fmt: skip
+
+
+def _opt_outs(hub: Hub, connection: Connection, event: RawEvent, now: int) -> list[tuple[ConsentFact, str]]:
+    """The opt-outs of a lowering event. One we cannot read is stored all the same and retried for ever."""
+    if event.thin:
+        return []
+    try:
+        statements = tuple(connection.connector.normalize(replace(event, received_at=from_us(now)), connection.fields))
+    except Skipped:
+        return []
+    except Exception as error:
+        log.error(
+            "opt_out_unreadable", connection=connection.name, event_id=event.id, kind=event.kind,
+            error=type(error).__name__, detail=str(error) if isinstance(error, Permanent) else None,
+            cure="the delivery is stored and retried for ever; fix the connector's normalize",
+        )  # fmt: skip
+        return []
+    key = f"{connection.name}\x1f{event.id}"
+    return [
+        (fact, key)
+        for statement in statements
+        if isinstance(statement, Consent) and statement.act in LOWERING_ACTS
+        for fact in admit_consent(connection.name, statement, received_at=now, subject=hub.subject)
+    ]

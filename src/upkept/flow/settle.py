@@ -1,0 +1,178 @@
+"""Settle and derive: from changed records to the people they are. Used by apply, merge, erase and rebuild alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from upkept.flow import component, view
+from upkept.flow.hub import Hub
+from upkept.people.facts import from_us
+from upkept.people.head import Head
+from upkept.people.values import RecordKey
+from upkept.store import claims, outbox, people, records
+from upkept.store.outbox import Wish
+from upkept.store.people import PersonRow
+from upkept.store.records import Record
+
+
+@dataclass(slots=True)
+class Effect:
+    """The working copies of one transaction, and what it changed.
+
+    `changed` records are written back; `unsettled` ones may belong to another person now; `dirty` ones make
+    their person be derived again. `news` are the inbox rows that said something new.
+    """
+
+    records: dict[str, Record] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    unsettled: set[str] = field(default_factory=set)
+    dirty: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
+    wishes: dict[RecordKey, tuple[str, int]] = field(default_factory=dict)
+    news: set[int] = field(default_factory=set)
+    people: list[PersonRow] = field(default_factory=list)
+
+    def take(self, connection: Connection, ids: Iterable[str]) -> None:
+        """Lock records, then their people; then read the people's other records, which those locks protect."""
+        self.records = records.lock(connection, ids)
+        held = {r.person for r in self.records.values() if r.person is not None}
+        self.hashes = people.lock(connection, held)
+        for id_, record in records.of_people(connection, sorted(held)).items():
+            self.records.setdefault(id_, record)
+
+    def fold(self, record: Record, head: Head) -> None:
+        """Take a new head, and note what it touches."""
+        before, record.head = record.head, head
+        record.known = True
+        record.deleted = head.deleted
+        self.changed.add(record.id)
+        if record.part:
+            if record.owner is not None:
+                self.owners.add(record.owner)
+            return
+        self.owners.add(record.id)
+        self.dirty.add(record.id)
+        identity_moved = before is None or before.claims != head.claims or before.makes_user != head.makes_user
+        if identity_moved or record.user_id != head.user_id:
+            record.user_id = head.user_id
+            self.unsettled.add(record.id)
+
+    def own(self, record: Record, owner: str | None) -> None:
+        """Give a part to its owner; the one it leaves is summarized again."""
+        if owner is None or owner == record.owner:
+            return
+        self.owners.update(id_ for id_ in (record.owner, owner) if id_ is not None)
+        record.owner = owner
+        self.changed.add(record.id)
+
+
+def settle(connection: Connection, hub: Hub, effect: Effect, *, now: int) -> None:
+    """Summarize, decide components, derive people, write all of it. Raises `Outgrown` for a larger lock set."""
+    _summarize(connection, hub, effect)
+    effect.unsettled |= {id_ for id_, r in effect.records.items() if r.person is None and not r.part}
+    groups, targets = _components(connection, hub, effect)
+    _derive(connection, hub, effect, groups, targets, now)
+    records.save(connection, [effect.records[id_] for id_ in effect.changed])
+
+
+def _summarize(connection: Connection, hub: Hub, effect: Effect) -> None:
+    owners = {id_ for id_ in effect.owners if _summarizes(hub, effect.records.get(id_))}
+    if not owners:
+        return
+    parts: dict[str, dict[str, Record]] = {}
+    stored = records.parts_of(connection, sorted(owners))
+    for id_, part in {**stored, **{i: r for i, r in effect.records.items() if r.part}}.items():
+        if part.owner in owners:
+            parts.setdefault(part.owner, {})[id_] = part
+    for id_ in owners:
+        owner = effect.records[id_]
+        if id_ not in parts and not owner.summary and owner.head is None:
+            continue
+        summary = view.summarize(hub, owner, parts.get(id_, {}).values())
+        if summary != owner.summary:
+            owner.summary = summary
+            effect.changed.add(id_)
+            effect.dirty.add(id_)
+
+
+def _summarizes(hub: Hub, record: Record | None) -> bool:
+    known = hub.connections.get(record.key.connection) if record is not None else None
+    return known is not None and known.connector.summarize is not None
+
+
+def _components(
+    connection: Connection, hub: Hub, effect: Effect
+) -> tuple[dict[str, list[Record]], dict[str, Sequence[RecordKey]]]:
+    """Every person to derive: its records by a provisional name, and the merge targets that name it."""
+    groups: dict[str, list[Record]] = {}
+    targets: dict[str, Sequence[RecordKey]] = {}
+    settled: set[str] = set()
+    if effect.unsettled:
+        fresh = {id_: list(head.claims) for id_ in effect.unsettled if (head := effect.records[id_].head) is not None}
+        found = component.closure(connection, effect.unsettled, fresh, hub.blocked)
+        resolution = component.settle(
+            found, effect.records, link_unverified=not hub.settings.identity.enforce, blocked=hub.blocked
+        )
+        by_key = {record.key: record for record in effect.records.values()}
+        for members, merges in zip(resolution.components, resolution.targets, strict=True):
+            group = [by_key[key] for key in sorted(members)]
+            groups[group[0].id] = group
+            targets[group[0].id] = merges
+            settled.update(record.id for record in group)
+        claims.replace(connection, fresh)
+        refused = [(by_key[c.a].id, by_key[c.b].id, c.reason) for c in resolution.conflicts]
+        claims.replace_conflicts(connection, found.intervals, refused)
+    dirty_people = {effect.records[id_].person for id_ in effect.dirty - settled} - {None}
+    for record in effect.records.values():
+        if record.person in dirty_people and record.id not in settled:
+            groups.setdefault(f"person {record.person}", []).append(record)
+    return groups, targets
+
+
+def _derive(
+    connection: Connection,
+    hub: Hub,
+    effect: Effect,
+    groups: Mapping[str, list[Record]],
+    targets: Mapping[str, Sequence[RecordKey]],
+    now: int,
+) -> None:
+    said = view.statements(connection, hub, list(groups.values()))
+    moment = from_us(now)
+    left: set[str] = set()
+    for (name, group), statements in zip(groups.items(), said, strict=True):
+        row = view.person_row(hub, group, statements, targets.get(name, ()), now=moment)
+        if name not in targets and group[0].person is not None:
+            row = row.named(group[0].person)
+        for record in group:
+            if record.person != row.id:
+                left.update({record.person} - {None})  # type: ignore[arg-type]
+                record.person = row.id
+                effect.changed.add(record.id)
+        if effect.hashes.get(row.id) != row.hash:
+            effect.people.append(row)
+    gone = left - {row.id for row in effect.people} - {r.person for r in effect.records.values()}
+    people.remove(connection, gone)
+    outbox.remove(connection, gone)
+    people.save(connection, effect.people, now=now)
+    _tell(connection, hub, effect.people, now)
+
+
+def _tell(connection: Connection, hub: Hub, changed: Sequence[PersonRow], now: int) -> None:
+    """What other systems must know, in the same transaction."""
+    destinations = [c.name for c in hub.connections.values() if c.connector.push is not None]
+    wishes = [
+        Wish(
+            destination=destination,
+            subject=row.id,
+            desired={"email": row.email, "external_id": row.external_id, "consent": row.consent, **row.attributes},
+            lane="consent" if row.consent == "unsubscribed" else "outbound",
+        )
+        for destination in destinations
+        for row in changed
+    ]
+    outbox.write(connection, wishes, now=now)

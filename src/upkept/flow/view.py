@@ -1,0 +1,119 @@
+"""From stored records to what the pure core derives a person from, and back to a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from upkept.contract import Part, RecordRef
+from upkept.flow.hub import Hub
+from upkept.people.consent import ConsentFact, ConsentState, decide
+from upkept.people.consent import subjects as consent_subjects
+from upkept.people.derive import Person, RecordView, derive
+from upkept.people.facts import decode, digest, encode
+from upkept.people.fold import Cell, live
+from upkept.people.predicate import segments_of
+from upkept.people.values import RecordKey, Stamp
+from upkept.store import consent
+from upkept.store.people import PersonRow
+from upkept.store.records import Record
+
+NO_CELLS: Mapping[str, Cell] = {}
+
+
+def cells(hub: Hub, record: Record) -> Mapping[str, Cell]:
+    """A record's fields as they count now: its own, and those summarized from its parts (R2, R12)."""
+    survives = hub.survives(record.key.connection)
+    own = live(record.head, survives=survives) if record.head is not None else NO_CELLS
+    if not record.summary:
+        return own
+    merged = dict(own)
+    for name, (value, *stamp) in record.summary.items():
+        if not record.deleted or name in survives:
+            made = Stamp(*stamp)
+            merged[name] = Cell(value, made, made)
+    return merged
+
+
+def view(hub: Hub, record: Record) -> RecordView:
+    """One record as `derive` and `explain` see it."""
+    head = record.head
+    return RecordView(
+        key=record.key,
+        public_id=record.id,
+        issued_at=record.issued_at,
+        cells=cells(hub, record),
+        deleted=record.deleted,
+        makes_user=head is not None and head.makes_user,
+        user_id=record.user_id,
+        intervals=head.claims if head is not None else (),
+    )
+
+
+def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, list[object]]:
+    """The owner's summarized fields; each takes the newest stamp among the parts it used (R2)."""
+    connector = hub.connections[owner.key.connection].connector if owner.key.connection in hub.connections else None
+    if connector is None or connector.summarize is None:
+        return {}
+    folded = {RecordRef(p.key.type, p.key.id): p for p in parts if p.head is not None}
+    fields = {n: decode(c.value) for n, c in owner.head.cells.items()} if owner.head is not None else {}
+    seen = [
+        Part(ref=ref, fields={n: decode(c.value) for n, c in p.head.cells.items()}, deleted=p.deleted)
+        for ref, p in sorted(folded.items())
+        if p.head is not None
+    ]
+    summary: dict[str, list[object]] = {}
+    for name, said in connector.summarize(fields, seen).items():
+        used = [folded[ref].head for ref in said.used] or [owner.head]
+        stamps = [head.newest for head in used if head is not None and head.newest is not None]
+        if stamps:
+            summary[name] = [encode(said.value), *max(stamps)]
+    return summary
+
+
+def subjects(hub: Hub, records: Iterable[Record]) -> set[str]:
+    """The keyed hashes under which consent about these records and their present addresses stands (R9)."""
+    found: set[str] = set()
+    for record in records:
+        held = record.head.claims if record.head is not None else ()
+        found.update(hashed for _, hashed in consent_subjects([record.key], held, hub.subject))
+    return found
+
+
+def statements(connection: Connection, hub: Hub, groups: Sequence[Sequence[Record]]) -> list[list[ConsentFact]]:
+    """For each person's records, every consent statement that binds them."""
+    wanted = [subjects(hub, group) for group in groups]
+    about = consent.about(connection, sorted(set().union(*wanted))) if wanted else {}
+    return [[fact for subject in sorted(of) for fact in about.get(subject, ())] for of in wanted]
+
+
+def person_row(
+    hub: Hub, records: Sequence[Record], said: Sequence[ConsentFact], targets: Sequence[RecordKey], *, now: datetime
+) -> PersonRow:
+    """A person derived from its records, as stored."""
+    person = derive(
+        [view(hub, r) for r in sorted(records, key=lambda r: r.key)], targets=targets, policies=hub.policies
+    )
+    state = decide(said)
+    document = person.doc()
+    segments = segments_of({**document, "consent": state.state}, hub.settings.segments, now)
+    return _row(person, state, segments, digest(document, state.state, state.since))
+
+
+def _row(person: Person, state: ConsentState, segments: list[str], hash_: str) -> PersonRow:
+    return PersonRow(
+        id=person.id,
+        role=person.role,
+        external_id=person.external_id,
+        email=person.email,
+        name=person.name,
+        attributes=dict(person.attributes),
+        tags=list(person.tags),
+        segments=segments,
+        companies=list(person.companies),
+        consent=state.state,
+        archived=person.archived,
+        hash=hash_,
+    )

@@ -1,0 +1,52 @@
+"""Consent statements: insert-only. What stands here is what every consent answer reads (SEMANTICS B)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from upkept.people.consent import ConsentFact
+from upkept.store import bulk
+from upkept.store.tables import consent
+
+_COLUMNS = (
+    "id", "subject_kind", "subject", "channel", "topic", "act", "at", "qualified", "verified", "connection", "reason",
+    "evidence", "inbox_key", "recorded_at",
+)  # fmt: skip
+
+
+def insert(connection: Connection, new: Sequence[tuple[ConsentFact, str]], *, now: int) -> set[str]:
+    """Store (statement, inbox key) pairs; the ids of those that were news."""
+    rows = sorted(
+        {
+            f.id: (
+                f.id, f.subject_kind, f.subject, f.channel, f.topic, f.act, f.at, f.qualified, f.verified,
+                f.connection, f.reason, f.evidence, key, now,
+            )
+            for f, key in new
+        }.values()
+    )  # fmt: skip
+    return {
+        row[0] for row in bulk.insert(connection, consent, _COLUMNS, rows, conflict="(id) DO NOTHING", returning="id")
+    }
+
+
+def about(connection: Connection, subjects: Iterable[str]) -> dict[str, list[ConsentFact]]:
+    """Every statement about these subjects (keyed hashes of addresses and records)."""
+    found: dict[str, list[ConsentFact]] = {}
+    statement = f"SELECT {', '.join(_COLUMNS[:-2])} FROM consent WHERE subject {{set}}"
+    for row in bulk.within(connection, statement, subjects):
+        id_, subject_kind, subject, channel, topic, act, at, qualified, verified, source, reason, evidence = row
+        found.setdefault(subject, []).append(
+            ConsentFact(
+                id=id_, subject_kind=subject_kind, subject=subject, channel=channel, topic=topic, act=act, at=at,
+                qualified=bool(qualified), verified=bool(verified), connection=source, reason=reason, evidence=evidence,
+            )
+        )  # fmt: skip
+    return found
+
+
+def blank_evidence(connection: Connection, subjects: Iterable[str]) -> None:
+    """Drop words that may hold personal data; the statement itself stands (erasure)."""
+    bulk.change_within(connection, "UPDATE consent SET evidence = '', inbox_key = '' WHERE subject {set}", subjects)

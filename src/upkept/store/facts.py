@@ -1,0 +1,68 @@
+"""Facts: immutable, content-addressed; a fact known already is refused by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import orjson
+from sqlalchemy import Connection
+
+from upkept.people.facts import canonical
+from upkept.people.values import AdmittedFact
+from upkept.store import bulk
+from upkept.store.tables import facts
+
+NewFact = tuple[str, AdmittedFact, int, int | None]
+"""(record id, fact, inbox id, run)."""
+
+
+def insert(connection: Connection, new: Sequence[NewFact]) -> set[tuple[str, str]]:
+    """Store what is not known yet; the (record, fact_id) of those that were news."""
+    unique = {(record, fact.fact_id): (record, fact, inbox, run) for record, fact, inbox, run in reversed(new)}
+    rows = [
+        (record, fact.fact_id, fact.at, fact.kind, fact.sequence, canonical(fact.doc).decode(), inbox, run)
+        for _, (record, fact, inbox, run) in sorted(unique.items(), key=lambda item: item[0])
+    ]
+    columns = ("record", "fact_id", "at", "kind", "sequence", "doc", "inbox", "run")
+    found = bulk.insert(
+        connection, facts, columns, rows, conflict="(record, fact_id) DO NOTHING", returning="record, fact_id"
+    )
+    return {(row[0], row[1]) for row in found}
+
+
+def of(connection: Connection, record_ids: Iterable[str]) -> dict[str, list[AdmittedFact]]:
+    """Every stored fact of these records, in no order."""
+    found: dict[str, list[AdmittedFact]] = {}
+    statement = "SELECT record, fact_id, at, kind, sequence, doc FROM facts WHERE record {set}"
+    for record, fact_id, at, kind, sequence, doc in bulk.within(connection, statement, record_ids):
+        found.setdefault(record, []).append(AdmittedFact(fact_id, at, kind, sequence, orjson.loads(doc)))
+    return found
+
+
+def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
+    """The inbox rows that brought these records' facts."""
+    rows = bulk.within(connection, "SELECT DISTINCT inbox FROM facts WHERE record {set}", record_ids)
+    return sorted(row[0] for row in rows)
+
+
+def remove_by_inbox(connection: Connection, inbox_rows: Iterable[int]) -> set[str]:
+    """Withdraw what these inbox rows said; the records that must be folded again."""
+    statement = "DELETE FROM facts WHERE inbox {set} RETURNING record"
+    return {row[0] for row in bulk.within(connection, statement, inbox_rows, kind="bigint")}
+
+
+def remove_by_run(connection: Connection, run: int) -> set[str]:
+    """Void a run's facts; the records that must be folded again."""
+    rows = connection.execute(facts.delete().where(facts.c.run == run).returning(facts.c.record))
+    return {row[0] for row in rows}
+
+
+def remove(connection: Connection, record_ids: Iterable[str]) -> None:
+    """Delete every fact of these records (erasure, forget)."""
+    bulk.change_within(connection, "DELETE FROM facts WHERE record {set}", record_ids)
+
+
+def remove_some(connection: Connection, record: str, fact_ids: Iterable[str]) -> None:
+    """Delete facts that a floor now stands for (R4)."""
+    statement = "DELETE FROM facts WHERE record = ? AND fact_id {set}"
+    bulk.change_within(connection, statement, fact_ids, extra=(record,))

@@ -1,0 +1,139 @@
+"""Source records: what each connection says, folded, and which person they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection
+
+from upkept.people.facts import canonical
+from upkept.people.fold import Head
+from upkept.people.values import Json, RecordKey
+from upkept.store import bulk
+from upkept.store.bulk import AnyRow
+from upkept.store.tables import records
+
+
+@dataclass(slots=True)
+class Record:
+    """A stored record or part, as a transaction works on it. `head` is None until a fact was folded.
+
+    `known` says it has facts of its own; an owner may first be heard of through its parts. `summary` maps a
+    summarized field to `[value, at, kind, sequence, fact_id]`.
+    """
+
+    id: str
+    key: RecordKey
+    part: bool
+    owner: str | None
+    person: str | None
+    user_id: str | None
+    issued_at: int
+    deleted: bool
+    known: bool
+    head: Head | None
+    floor: Head | None
+    summary: dict[str, list[Json]]
+
+
+_COLUMNS = (
+    "id", "connection", "type", "source_id", "part", "owner", "person", "user_id", "issued_at", "deleted", "known",
+    "head", "floor", "summary",
+)  # fmt: skip
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM records"
+
+
+def insert_missing(connection: Connection, fresh: Sequence[tuple[str, RecordKey, bool, int]]) -> None:
+    """Make sure a row stands for each (id, key, part, issued_at), in id order so that inserts cannot deadlock."""
+    rows = [
+        (id_, key.connection, key.type, key.id, part, issued_at, "")
+        for id_, key, part, issued_at in sorted(fresh, key=lambda row: row[0])
+    ]
+    columns = ("id", "connection", "type", "source_id", "part", "issued_at", "head")
+    bulk.insert(connection, records, columns, rows, conflict="(id) DO NOTHING")
+
+
+def lock(connection: Connection, ids: Iterable[str]) -> dict[str, Record]:
+    """The rows of `ids`, locked in id order until the transaction ends."""
+    tail = " ORDER BY id FOR UPDATE" if bulk.on_postgresql(connection) else ""
+    return _records(bulk.within(connection, f"{_SELECT} WHERE id {{set}}{tail}", sorted(ids)))
+
+
+def load(connection: Connection, ids: Iterable[str]) -> dict[str, Record]:
+    """The rows of `ids`, not locked."""
+    return _records(bulk.within(connection, f"{_SELECT} WHERE id {{set}}", ids))
+
+
+def of_people(connection: Connection, people: Iterable[str]) -> dict[str, Record]:
+    """Every record of these people; parts are not among them."""
+    return _records(bulk.within(connection, f"{_SELECT} WHERE person {{set}}", people))
+
+
+def parts_of(connection: Connection, owners: Iterable[str]) -> dict[str, Record]:
+    """Every part of these owners."""
+    return _records(bulk.within(connection, f"{_SELECT} WHERE owner {{set}}", owners))
+
+
+def people_of(connection: Connection, ids: Iterable[str]) -> dict[str, str | None]:
+    """Which person each record belongs to."""
+    return {row[0]: row[1] for row in bulk.within(connection, "SELECT id, person FROM records WHERE id {set}", ids)}
+
+
+def heads(connection: Connection, ids: Iterable[str]) -> dict[str, Head]:
+    """The folded heads of `ids`, for comparing before the inbox (R5)."""
+    rows = bulk.within(connection, "SELECT id, head FROM records WHERE known AND id {set}", ids)
+    return {row[0]: Head.load(orjson.loads(row[1])) for row in rows}
+
+
+def named(connection: Connection, connection_name: str, source_id: str) -> list[str]:
+    """Ids of the records that one connection calls `source_id`, parts left out."""
+    rows = connection.execute(
+        records.select()
+        .with_only_columns(records.c.id)
+        .where(records.c.source_id == source_id, records.c.connection == connection_name, records.c.part.is_(False))
+        .order_by(records.c.id)
+    )
+    return [row[0] for row in rows]
+
+
+def pages(connection: Connection, *, after: str, limit: int, parts: bool = False) -> list[str]:
+    """Ids of records in id order, for walks over the whole store."""
+    query = records.select().with_only_columns(records.c.id).where(records.c.id > after)
+    if not parts:
+        query = query.where(records.c.part.is_(False))
+    return [row[0] for row in connection.execute(query.order_by(records.c.id).limit(limit))]
+
+
+def save(connection: Connection, changed: Iterable[Record]) -> None:
+    """Write working copies back."""
+    rows = [
+        (
+            r.id, r.owner, r.person, r.user_id, r.deleted, r.known,
+            canonical(r.head.dump()).decode() if r.head is not None else "",
+            canonical(r.floor.dump()).decode() if r.floor is not None else None,
+            canonical(r.summary).decode() if r.summary else None,
+        )
+        for r in sorted(changed, key=lambda record: record.id)
+    ]  # fmt: skip
+    columns = ("owner", "person", "user_id", "deleted", "known", "head", "floor", "summary")
+    bulk.update(connection, records, ("id",), columns, rows)
+
+
+def remove(connection: Connection, ids: Iterable[str]) -> None:
+    """Delete rows for good (erasure, forget)."""
+    bulk.change_within(connection, "DELETE FROM records WHERE id {set}", ids)
+
+
+def _records(rows: Iterable[AnyRow]) -> dict[str, Record]:
+    return {row[0]: _record(row) for row in rows}
+
+
+def _record(row: AnyRow) -> Record:
+    id_, connection, type_, source, part, owner, person, user_id, issued, deleted, known, head, floor, summary = row
+    return Record(
+        id_, RecordKey(connection, type_, source), bool(part), owner, person, user_id, issued, bool(deleted),
+        bool(known), Head.load(orjson.loads(head)) if head else None,
+        Head.load(orjson.loads(floor)) if floor else None, orjson.loads(summary) if summary else {},
+    )  # fmt: skip
