@@ -122,7 +122,7 @@ class Connector(Generic[C]):
 
     `kinds` are the event kinds it promises to understand, one fixture each; `lowering` those that can carry
     an opt-out. `survives` names the fields that outlive a vendor delete (R12). `api_calls` per second and
-    `api_slots` at once are the vendor's quota for one account.
+    `api_slots` at once are the vendor's quota for one account, `endpoint_calls` per second that of one endpoint.
     """
 
     name: str
@@ -140,6 +140,7 @@ class Connector(Generic[C]):
     push: Push[C] | None = None
     probe: ProbeCredentials[C] | None = None
     api_calls: float = 10.0
+    endpoint_calls: float | None = None
     api_slots: int = 5
     first_party: bool = False
 
@@ -148,6 +149,10 @@ AnyConnector = Connector[Any]
 
 
 def secret(*, default: Any = ..., help: str = "") -> Any:
-    """Mark a configuration field as secret: `env:NAME` in `upkept.toml`, masked everywhere."""
+    """Mark a configuration field as secret: `env:NAME` in `upkept.toml`, masked everywhere, its `repr` included."""
     metadata = {"secret": True, "help": help}
-    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
+    return (
+        field(metadata=metadata, repr=False)
+        if default is ...
+        else field(default=default, metadata=metadata, repr=False)
+    )

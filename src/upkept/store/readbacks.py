@@ -84,6 +84,16 @@ def drop(connection: Connection, due: Due) -> None:
     connection.execute(readbacks.delete().where(*_held(due)))
 
 
+def remove(connection: Connection, keys: Iterable[tuple[str, str, str]]) -> None:
+    """Take back every wish about these records (erasure, forget)."""
+    for name, type_, source in keys:
+        connection.execute(
+            readbacks.delete().where(
+                readbacks.c.connection == name, readbacks.c.type == type_, readbacks.c.source_id == source
+            )
+        )
+
+
 def waiting(connection: Connection) -> Sequence[tuple[str, int]]:
     """(connection, wishes that wait), for `status`."""
     rows = connection.exec_driver_sql("SELECT connection, count(*) FROM readbacks GROUP BY connection ORDER BY 1")

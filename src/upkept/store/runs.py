@@ -130,13 +130,6 @@ def latest(connection: Connection, name: str, kind: str = "resync") -> Run | Non
     return _run(row) if row else None
 
 
-def due(connection: Connection, *, now: int, limit: int = 100) -> list[int]:
-    """Ids of open runs whose time has come and that nobody works on."""
-    free = or_(runs.c.lease_until.is_(None), runs.c.lease_until < now)
-    query = select(runs.c.id).where(runs.c.state.in_(OPEN), runs.c.next_attempt_at <= now, free)
-    return [row[0] for row in connection.execute(query.order_by(runs.c.next_attempt_at).limit(limit))]
-
-
 def claim(connection: Connection, run_id: int, *, holder: str, now: int, gone: str | None = None) -> Run | None:
     """Lease an open run; None if it is closed or another works on it. `gone` is a holder known to be dead."""
     free = or_(runs.c.lease_until.is_(None), runs.c.lease_until < now)

@@ -1,0 +1,173 @@
+"""What the hub lends a connector that talks to its vendor: quota, slots, tokens, time, log."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import structlog
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from upkept.contract import Log, Retryable
+from upkept.flow.hub import Hub
+from upkept.people.facts import from_us
+from upkept.registry import Connection
+from upkept.store import quotas, tokens
+
+SECOND: Final = 1_000_000
+BLOCK: Final = SECOND
+"""The longest stretch of calls, in microseconds, that a worker owns before it has used it."""
+PATIENCE: Final = 20 * SECOND
+"""How long a call waits for its turn; a task is stopped after 45 s."""
+EXPIRY_MARGIN: Final = 60 * SECOND
+"""A token this near to its end counts as expired: a call takes time."""
+
+Sleep = Callable[[float], object]
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Call times on an account's line that this worker owns: `start`, then one each `interval` microseconds."""
+
+    start: int = 0
+    interval: float = 1.0
+    calls: int = 0
+    used: int = 0
+
+    def next(self, now: int) -> int | None:
+        """The earliest of the times that is not over; a time that passed unused is never made up for."""
+        passed = int(max(now - self.start, 0) // self.interval)
+        number = max(self.used, passed)
+        if number >= self.calls:
+            return None
+        self.used = number + 1
+        return self.start + round(number * self.interval)
+
+
+@dataclass(slots=True)
+class VendorContext:
+    """The `contract.Context` of one connection, for one step of the flow. Not for several threads at once."""
+
+    hub: Hub
+    connection: Connection
+    clock: Callable[[], int]
+    sleep: Sleep = time.sleep
+    _stretches: dict[str, Stretch] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        return from_us(self.clock())
+
+    @property
+    def log(self) -> Log:
+        log: Log = structlog.get_logger("upkept.connector").bind(
+            connection=self.connection.name, connector=self.connection.connector.name
+        )
+        return log
+
+    def permit(self, n: int = 1, *, endpoint: str = "") -> None:
+        """Wait for `n` calls of the account's quota; `Retryable` if their turn is further off than `PATIENCE`."""
+        connector = self.connection.connector
+        for _ in range(n):
+            turn = self._turn("", connector.api_calls)
+            if endpoint and connector.endpoint_calls is not None:
+                turn = max(turn, self._turn(endpoint, connector.endpoint_calls))
+            self._wait_until(turn)
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold one of the account's concurrent calls; `Retryable` if none comes free within `PATIENCE`."""
+        held = self._slot()
+        try:
+            yield
+        finally:
+            # What the call brought is worth more than the slot, which comes free by itself.
+            with suppress(Retryable), self.hub.store.write() as open_store:
+                quotas.give_back(open_store, held)
+
+    def token(self, name: str) -> str | None:
+        """A cached access token, or None if it is absent, about to expire, or sealed with another key."""
+        with self.hub.store.read() as open_store:
+            valid_at = self.clock() + EXPIRY_MARGIN
+            sealed = tokens.read(open_store, self.connection.name, name, valid_at=valid_at)
+        if sealed is None:
+            return None
+        try:
+            opened = _seal(self.hub).decrypt(sealed).decode()
+        except InvalidToken:
+            return None
+        owner, _, value = opened.partition("\0")
+        return value if owner == self._owner(name) else None
+
+    def keep_token(self, name: str, value: str, *, seconds: float) -> None:
+        """Cache an access token for all workers, encrypted at rest and bound to its place."""
+        sealed = _seal(self.hub).encrypt(f"{self._owner(name)}\0{value}".encode())
+        expires_at = self.clock() + int(seconds * SECOND)
+        with self.hub.store.write() as open_store:
+            tokens.keep(open_store, self.connection.name, name, sealed=sealed, expires_at=expires_at)
+
+    def _owner(self, name: str) -> str:
+        # The account is part of it, so changed credentials never meet a token of the old ones.
+        return f"{self.connection.account}/{name}"
+
+    def _turn(self, endpoint: str, limit: float) -> int:
+        """When the next call may be made. Who uses a stretch up gets one twice as long, so that a walk does not
+        cost a transaction for each call; so does one whose stretch was over before it could begin."""
+        stretch = self._stretches.setdefault(endpoint, Stretch())
+        longest = max(int(limit * BLOCK / SECOND), 1)
+        longer = stretch.calls > 0 and stretch.used == stretch.calls
+        while (turn := stretch.next(self.clock())) is None:
+            calls = min(stretch.calls * 2, longest) if longer else 1
+            self._lease(stretch, endpoint, SECOND / limit, calls)
+            longer = True
+        return turn
+
+    def _lease(self, stretch: Stretch, endpoint: str, interval: float, calls: int) -> None:
+        account = self.connection.account
+        with self.hub.store.write() as open_store:
+            now = self.clock()
+            start = quotas.lease(
+                open_store, account, endpoint, calls=calls, interval=interval, now=now, latest=now + PATIENCE
+            )
+            free_at = quotas.free_at(open_store, account, endpoint) if start is None else now
+        if start is None:
+            raise Retryable(
+                f"{self.connection.name}: the vendor's quota is used up for now; the hub goes on by itself",
+                after=(free_at - now) / SECOND,
+            )
+        stretch.start, stretch.interval, stretch.calls, stretch.used = start, interval, calls, 0
+
+    def _wait_until(self, turn: int) -> None:
+        while (ahead := turn - self.clock()) > 0:
+            self.sleep(min(ahead / SECOND, 0.25))
+
+    def _slot(self) -> quotas.Slot:
+        holder = secrets.token_hex(8)
+        limit = self.connection.connector.api_slots
+        give_up = self.clock() + PATIENCE
+        pause = 0.01
+        while True:
+            now = self.clock()
+            with self.hub.store.write() as open_store:
+                held = quotas.take_slot(open_store, self.connection.account, limit=limit, holder=holder, now=now)
+            if held is not None:
+                return held
+            if now >= give_up:
+                raise Retryable(
+                    f"{self.connection.name}: all {limit} concurrent calls of the account are taken", after=5
+                )
+            self.sleep(pause)
+            pause = min(pause * 2, 0.25)
+
+
+def _seal(hub: Hub) -> Fernet:
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"upkept tokens v1").derive(hub.keys.secret)
+    return Fernet(base64.urlsafe_b64encode(key))
