@@ -1,0 +1,123 @@
+"""What all facts of one record or part amount to, and its compact JSON (SEMANTICS R4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from upkept.people.values import Interval, Json, Stamp
+
+
+class Cell(NamedTuple):
+    """One field: its encoded value, the newest fact that states it, and where its unbroken run began (R5).
+
+    `since` is the stamp by which records are compared: an old untouched field does not beat a newer one elsewhere.
+    """
+
+    value: Json
+    stamp: Stamp
+    since: Stamp
+
+
+class Owner(NamedTuple):
+    """The record, of the same connection, that a part belongs to."""
+
+    type: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Everything the facts of one record (or part) amount to. Times are microseconds.
+
+    `claims` holds every interval ever; one of no length was stated and ended at once. `stood` is the newest
+    statement about deletion as (at, deleted). `user_id` is the last one stated and outlives a delete.
+    `newest` and `first_at` are None while only `touch` has written here.
+    """
+
+    cells: Mapping[str, Cell] = field(default_factory=dict)
+    claims: tuple[Interval, ...] = ()
+    stood: tuple[int, bool] | None = None
+    owner: Owner | None = None
+    owner_stamp: Stamp | None = None
+    user_id: str | None = None
+    user_id_stamp: Stamp | None = None
+    makes_user: bool = False
+    first_at: int | None = None
+    newest: Stamp | None = None
+
+    @property
+    def deleted(self) -> bool:
+        return self.stood is not None and self.stood[1]
+
+    def held(self, kind: str) -> str | None:
+        """The identifier of this kind that the record holds now."""
+        for interval in self.claims:
+            if interval.end is None and interval.kind == kind:
+                return interval.value
+        return None
+
+    def dump(self) -> dict[str, Any]:
+        """Equal heads dump alike. Every stamp is written once, cells name it by its place."""
+        stamps = {stamp for cell in self.cells.values() for stamp in (cell.stamp, cell.since)}
+        stamps.update(s for s in (self.owner_stamp, self.user_id_stamp, self.newest) if s is not None)
+        table = sorted(stamps)
+        at = {stamp: place for place, stamp in enumerate(table)}
+        doc: dict[str, Any] = {"s": [list(stamp) for stamp in table]}
+        if self.cells:
+            doc["f"] = {
+                name: [value, at[stamp]] if stamp == since else [value, at[stamp], at[since]]
+                for name, (value, stamp, since) in self.cells.items()
+            }
+        if self.claims:
+            doc["c"] = [[i.kind, i.value, i.start, i.end, i.verified] for i in self.claims]
+        if self.stood is not None:
+            doc["d"] = list(self.stood)
+        if self.owner is not None and self.owner_stamp is not None:
+            doc["o"] = [*self.owner, at[self.owner_stamp]]
+        if self.user_id is not None and self.user_id_stamp is not None:
+            doc["i"] = [self.user_id, at[self.user_id_stamp]]
+        if self.makes_user:
+            doc["u"] = True
+        if self.first_at is not None:
+            doc["a"] = self.first_at
+        if self.newest is not None:
+            doc["n"] = at[self.newest]
+        return doc
+
+    @staticmethod
+    def load(doc: Mapping[str, Any]) -> Head:
+        table = [Stamp._make(row) for row in doc["s"]]
+        new = tuple.__new__
+        cells = {
+            name: new(Cell, (row[0], table[row[1]], table[row[-1]])) for name, row in doc.get("f", _NOTHING).items()
+        }
+        stood, owner, user_id, newest = doc.get("d"), doc.get("o"), doc.get("i"), doc.get("n")
+        return Head(
+            cells,
+            tuple([Interval(*row) for row in doc["c"]]) if "c" in doc else (),
+            None if stood is None else (stood[0], stood[1]),
+            None if owner is None else Owner(owner[0], owner[1]),
+            None if owner is None else table[owner[2]],
+            None if user_id is None else user_id[0],
+            None if user_id is None else table[user_id[1]],
+            doc.get("u", False),
+            doc.get("a"),
+            None if newest is None else table[newest],
+        )
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+EMPTY = Head()
+
+
+def live(head: Head, *, survives: Set[str]) -> Mapping[str, Cell]:
+    """The fields as they count now: a deleted record keeps only those its connector says survive (R12).
+
+    An undeleted record shows its fields again; its claims stay ended until a fact states them anew.
+    """
+    if not head.deleted:
+        return head.cells
+    return {name: cell for name, cell in head.cells.items() if name in survives}
