@@ -91,7 +91,7 @@ def _refold(
     """Fold whole records again. A late fact older than the last walk that changed one asks the vendor, once (R5)."""
     if not late:
         return
-    walked = connections.walked(connection)
+    walked = {name: seen.walked_at for name, seen in connections.all_standings(connection).items()}
     stored = facts.of(connection, sorted(late))
     for id_ in sorted(late):
         record = effect.records[id_]

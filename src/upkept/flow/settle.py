@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 
 from upkept.flow import component, view
 from upkept.flow.hub import Hub
-from upkept.people.facts import from_us
 from upkept.people.head import Head
 from upkept.people.values import RecordKey
 from upkept.store import claims, outbox, people, records
@@ -142,10 +141,9 @@ def _derive(
     now: int,
 ) -> None:
     said = view.statements(connection, hub, list(groups.values()))
-    moment = from_us(now)
     left: set[str] = set()
     for (name, group), statements in zip(groups.items(), said, strict=True):
-        row = view.person_row(hub, group, statements, targets.get(name, ()), now=moment)
+        row = view.person_row(hub, group, statements, targets.get(name, ()), now=now)
         if name not in targets and group[0].person is not None:
             row = row.named(group[0].person)
         for record in group:

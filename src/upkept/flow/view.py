@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -90,7 +90,7 @@ def statements(connection: Connection, hub: Hub, groups: Sequence[Sequence[Recor
 
 
 def person_row(
-    hub: Hub, records: Sequence[Record], said: Sequence[ConsentFact], targets: Sequence[RecordKey], *, now: datetime
+    hub: Hub, records: Sequence[Record], said: Sequence[ConsentFact], targets: Sequence[RecordKey], *, now: int
 ) -> PersonRow:
     """A person derived from its records, as stored."""
     person = derive(
@@ -98,7 +98,9 @@ def person_row(
     )
     state = decide(said)
     document = person.doc()
-    segments = segments_of({**document, "consent": state.state}, hub.settings.segments, now)
+    segments = segments_of(
+        {**document, "consent": state.state}, hub.settings.segments, now, zone=ZoneInfo(hub.settings.workspace.timezone)
+    )
     return _row(person, state, segments, digest(document, state.state, state.since))
 
 

@@ -73,22 +73,28 @@ def update(
     if not rows:
         return 0
     names = [*key, *columns]
-    match = " AND ".join(f"{table.name}.{column} = v.{column}" for column in key) + (f" AND {where}" if where else "")
-    sets = ", ".join(f"{column} = v.{column}" for column in columns)
     if on_postgresql(connection):
+        match = " AND ".join(f"{table.name}.{column} = v.{column}" for column in key)
+        sets = ", ".join(f"{column} = v.{column}" for column in columns)
         arrays = ", ".join(f"%b::{_sql_type(table, column)}[]" for column in names)
-        statement = f"UPDATE {table.name} SET {sets} FROM unnest({arrays}) AS v({', '.join(names)}) WHERE {match}"
+        statement = (
+            f"UPDATE {table.name} SET {sets} FROM unnest({arrays}) AS v({', '.join(names)}) "
+            f"WHERE {match}{f' AND {where}' if where else ''}"
+        )
         parameters = tuple([row[i] for row in rows] for i in range(len(names)))
         return connection.exec_driver_sql(statement, parameters).rowcount
+    # Not "WITH v AS … UPDATE": Python's sqlite3 counts rows only for statements that begin with UPDATE.
     total = 0
     step = max(1, SQLITE_VARIABLES // len(names))
     marks = "(" + ", ".join("?" * len(names)) + ")"
+    place = {column: f"v.column{number}" for number, column in enumerate(names, start=1)}
+    match = " AND ".join(f"{table.name}.{column} = {place[column]}" for column in key) + (
+        f" AND {where}" if where else ""
+    )
+    sets = ", ".join(f"{column} = {place[column]}" for column in columns)
     for start in range(0, len(rows), step):
         chunk = rows[start : start + step]
-        statement = (
-            f"WITH v({', '.join(names)}) AS (VALUES {', '.join([marks] * len(chunk))}) "
-            f"UPDATE {table.name} SET {sets} FROM v WHERE {match}"
-        )
+        statement = f"UPDATE {table.name} SET {sets} FROM (VALUES {', '.join([marks] * len(chunk))}) AS v WHERE {match}"
         total += connection.exec_driver_sql(statement, tuple(value for row in chunk for value in row)).rowcount
     return total
 
