@@ -11,7 +11,7 @@ from upkept.people.facts import encode
 from upkept.people.head import Cell, Head
 from upkept.people.identity import shown
 from upkept.people.policies import DEFAULT_POLICIES, FILLING_CONNECTION, LWW, Policies, Policy, magnitude
-from upkept.people.values import Interval, Json, RecordKey, Stamp
+from upkept.people.values import Interval, Json, RecordKey
 
 __all__ = [
     "DEFAULT_POLICIES",
@@ -33,7 +33,7 @@ COMPANY: Final = "company:"
 
 @dataclass(frozen=True, slots=True)
 class RecordView:
-    """A record as `derive` sees it: `cells` are the live ones, summaries merged in (`live`, then `summarized`)."""
+    """A record as `derive` sees it: `cells` are those that `live` gives, summaries merged in."""
 
     key: RecordKey
     public_id: str
@@ -96,24 +96,20 @@ class Explained:
 
 
 def summarized(
-    head_cells: Mapping[str, Cell], summary: Mapping[str, Summary], part_heads: Mapping[RecordRef, Head]
-) -> Mapping[str, Cell]:
-    """A record's cells with what its connector summarized from the parts (R2).
+    head: Head | None, summary: Mapping[str, Summary], part_heads: Mapping[RecordRef, Head]
+) -> dict[str, Cell]:
+    """The cells that a connector summarized from the parts of a record (R2); `live` merges them in.
 
-    A summarized field takes the newest stamp among the parts it used; one that used none (it says that there is
-    none) takes the newest of all that the record and its parts said.
+    A summarized field takes the newest stamp among the parts it used. One that used none takes the record's own
+    newest; without any it is left out, for it says nothing.
     """
-    if not summary:
-        return head_cells
-    cells = dict(head_cells)
-    fallback: Stamp | None = None
+    cells: dict[str, Cell] = {}
+    own = None if head is None else head.newest
     for name, field in summary.items():
-        stamp = _newest(part_heads[ref] for ref in field.used if ref in part_heads)
-        if stamp is None:
-            if fallback is None:
-                fallback = max((_newest(part_heads.values()) or _NEVER, *(cell.stamp for cell in head_cells.values())))
-            stamp = fallback
-        cells[name] = Cell(encode(field.value), stamp, stamp)
+        used = [part_heads[ref].newest for ref in field.used if ref in part_heads]
+        stamp = max((stamp for stamp in used if stamp is not None), default=own)
+        if stamp is not None:
+            cells[name] = Cell(encode(field.value), stamp, stamp)
     return cells
 
 
@@ -143,7 +139,7 @@ def derive(
         archived = all(record.deleted for record in records)
     tags, companies = _sets(attributes)
     email, name = _text(attributes.get("email")), _text(attributes.get("name"))
-    external_id = _text(attributes.get("external_id")) or _user_id(first, records)
+    external_id = _text(attributes.get("external_id")) or _user_id(records, targets)
     if role == "lead" and email is None and all(_anonymous(record.key) for record in records):
         role = "visitor"
     return Person(
@@ -173,8 +169,6 @@ def explain(records: Sequence[RecordView], policies: Policies = DEFAULT_POLICIES
 
 
 _Candidate = tuple[RecordKey, Cell]
-
-_NEVER: Final = Stamp(0, 0, 0, "")
 
 
 def _candidates(records: Sequence[RecordView]) -> dict[str, list[_Candidate]]:
@@ -257,15 +251,14 @@ def _sets(attributes: dict[str, Json]) -> tuple[list[str], list[str]]:
     return sorted(tags), sorted(companies)
 
 
-def _user_id(first: RecordView, records: Sequence[RecordView]) -> str | None:
-    """The user id held by the record that the person shows, else by the first that holds one."""
-    if first.user_id is not None or len(records) == 1:
-        return first.user_id
-    holders = [record for record in records if record.user_id is not None]
+def _user_id(records: Sequence[RecordView], targets: Sequence[RecordKey]) -> str | None:
+    """The app user id held; of several, which only a merge can bring together, that of the newest target."""
+    holders = {record.key: record for record in records if record.user_id is not None}
     if not holders:
         return None
-    key = shown(holders)
-    return next(record.user_id for record in holders if record.key == key)
+    target = next((key for key in targets if key in holders), None)
+    key = target or min(holders, key=lambda key: (not holders[key].makes_user, key))
+    return holders[key].user_id
 
 
 def _text(value: Json) -> str | None:
@@ -276,11 +269,3 @@ def _text(value: Json) -> str | None:
 
 def _anonymous(key: RecordKey) -> bool:
     return key.connection == "app" and key.type == "anonymous"
-
-
-def _newest(heads: Any) -> Stamp | None:
-    newest: Stamp | None = None
-    for head in heads:
-        if head.newest is not None and (newest is None or head.newest > newest):
-            newest = head.newest
-    return newest

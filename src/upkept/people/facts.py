@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from upkept.contract import WITHDRAWN, Fact, RecordRef, Said
+from upkept.contract import WITHDRAWN, Fact, Link, RecordRef, Said
 from upkept.people.identifiers import identifier_key
-from upkept.people.values import AdmittedFact, Json, RecordKey
+from upkept.people.values import AdmittedFact, Json, LinkFact, RecordKey
 
 CLOCK_LIMIT: Final = 300_000_000
 """How far ahead of ours, in microseconds, a vendor's clock may be before it is reported (R3)."""
@@ -109,6 +109,19 @@ def admit(connection: str, fact: Fact, *, received_at: int, run: int | None = No
         fact=AdmittedFact(fact_id, min(observed, received_at), kind, fact.sequence, doc),
         clamped=observed > received_at + CLOCK_LIMIT,
     )
+
+
+def admit_link(connection: str, link: Link, *, received_at: int) -> LinkFact:
+    """A vendor's own word that two of its records are one person: a strong link (R13)."""
+    observed = received_at if link.at is None else to_us(link.at)
+    a, b = record_key(connection, link.a), record_key(connection, link.b)
+    at = min(observed, received_at)
+    return LinkFact(digest("link", list(a), list(b), at), a, b, at, "strong", reason=clean(link.reason))
+
+
+def admin_link(a: RecordKey, b: RecordKey, *, at: int, cut: bool = False, reason: str = "") -> LinkFact:
+    """A teammate's merge of `a` into `b`, or by `cut` their word that the two are apart (R13)."""
+    return LinkFact(digest("cut" if cut else "merge", list(a), list(b), at), a, b, at, "admin", cut, reason)
 
 
 def record_key(connection: str, ref: RecordRef) -> RecordKey:

@@ -111,13 +111,16 @@ class Head:
 _NOTHING: Mapping[str, Any] = {}
 
 EMPTY = Head()
+_NO_CELLS: Mapping[str, Cell] = {}
 
 
-def live(head: Head, *, survives: Set[str]) -> Mapping[str, Cell]:
-    """The fields as they count now: a deleted record keeps only those its connector says survive (R12).
+def live(head: Head, *, survives: Set[str], summary: Mapping[str, Cell] = _NO_CELLS) -> Mapping[str, Cell]:
+    """The fields as they count now, the record's own and those summarized from its parts.
 
-    An undeleted record shows its fields again; its claims stay ended until a fact states them anew.
+    A deleted record keeps only those its connector says survive (R12). An undeleted record shows its fields again;
+    its claims stay ended until a fact states them anew.
     """
+    cells = {**head.cells, **summary} if summary else head.cells
     if not head.deleted:
-        return head.cells
-    return {name: cell for name, cell in head.cells.items() if name in survives}
+        return cells
+    return {name: cell for name, cell in cells.items() if name in survives}
