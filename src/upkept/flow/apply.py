@@ -20,15 +20,22 @@ from upkept.flow.normalize import Work, failed, normalize
 from upkept.flow.plan import plan
 from upkept.flow.refuse import refuse
 from upkept.store import inbox, runs
+from upkept.store.engine import Contended
 from upkept.store.inbox import Outcome
 
 log = structlog.get_logger(__name__)
 
-LOCK_TRIES = 6
+TRIES_TOGETHER = 2
+TRIES_ALONE = 10
+"""A batch whose component outgrows its locks is tried again with the larger set, then row by row."""
 
 
 class FenceBroken(Exception):
     """Another worker took these rows over after our lease ended; what we computed is thrown away."""
+
+
+class Unsettled(Retryable):
+    """Other transactions kept changing what this one had to lock."""
 
 
 @dataclass(slots=True)
@@ -66,21 +73,19 @@ def _apply(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]
     except FenceBroken:
         log.warning("fence_broken", rows=len(works), cure="none needed: another worker took the rows over")
     except Exception as error:
+        if isinstance(error, Retryable) and not isinstance(error, Unsettled):
+            raise  # the database is away: the lease runs out and the rows are offered again
         if len(works) > 1:
             for work in works:
                 _apply(hub, [work], applied, now)
             return
-        outcome = failed(works[0].row, error, now=now())
-        try:
-            _settle_outcomes(hub, [outcome], applied)
-        except Retryable:
-            log.warning("outcome_not_written", inbox_id=works[0].row.id, cure="none needed: the lease runs out")
+        _settle_outcomes(hub, [failed(works[0].row, error, now=now())], applied)
 
 
 def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]) -> None:
-    planned = plan(hub, works)
     also: frozenset[str] = frozenset()
-    for attempt in range(LOCK_TRIES):
+    for _ in range(TRIES_TOGETHER if len(works) > 1 else TRIES_ALONE):
+        planned = plan(hub, works)
         try:
             with hub.store.write() as connection:
                 moment = now()
@@ -93,8 +98,10 @@ def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], in
             break
         except Outgrown as larger:
             also |= larger.ids
-            if attempt == LOCK_TRIES - 1:
-                raise Retryable("a person's records changed under every try; trying again") from larger
+        except Contended:
+            continue
+    else:
+        raise Unsettled("a person's records changed under every try; they are tried again")
     _count(applied, outcomes)
     applied.changed += len(effect.news)
     applied.people += len(effect.people)

@@ -13,7 +13,7 @@ from upkept.store.tables import connections
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`pulled_at`: everything the vendor did before it was pulled; `walked_at`: when the last full walk began.
+    """`pulled_at`: everything the vendor did before it was pulled; `walked_at`: when the last full walk ended.
 
     Times in microseconds. A paused connection is not read from until its cure or the next slow try.
     """
@@ -44,11 +44,11 @@ def first_seen(connection: Connection, names: Iterable[str], *, cursor: str, now
     bulk.insert(connection, connections, ("name", "cursor", "pulled_at"), rows, conflict="(name) DO NOTHING")
 
 
-def pulled(connection: Connection, name: str, *, cursor: str, at: int, walked: bool) -> None:
-    """A pull reached its end: the next one begins at `cursor`. `walked` if it showed everything there is."""
-    columns = ("name", "cursor", "pulled_at") + (("walked_at",) if walked else ())
+def pulled(connection: Connection, name: str, *, cursor: str, at: int, walked_at: int | None) -> None:
+    """A pull that began `at` reached its end: the next one begins at `cursor`. `walked_at` if it showed everything."""
+    columns = ("name", "cursor", "pulled_at") + (() if walked_at is None else ("walked_at",))
     sets = ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
-    row = (name, cursor, at) + ((at,) if walked else ())
+    row = (name, cursor, at) + (() if walked_at is None else (walked_at,))
     bulk.insert(connection, connections, columns, [row], conflict=f"(name) DO UPDATE SET {sets}")
 
 

@@ -25,10 +25,15 @@ from upkept.contract import Config, Retryable
 
 Dialect = Literal["sqlite", "postgresql"]
 
+
+class Contended(Retryable):
+    """The database chose this transaction to give way (deadlock, lock time-out): try it again at once."""
+
+
 BUSY_SECONDS = 30
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
-DEADLOCK_OR_SERIALIZATION = frozenset({"40P01", "40001", "55P03"})
+GIVE_WAY = frozenset({"40P01", "40001", "55P03"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,12 @@ def unavailable_is_retryable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
+        if getattr(error.orig, "sqlstate", None) in GIVE_WAY:
+            raise Contended(f"the database asked for another try: {_first_line(error)}", after=1) from error
         raise Retryable(f"the database is not available: {_first_line(error)}", after=5) from error
     except DBAPIError as error:
-        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in DEADLOCK_OR_SERIALIZATION:
-            raise Retryable(f"the database asked for another try: {_first_line(error)}", after=1) from error
+        if error.connection_invalidated:
+            raise Retryable(f"the database is not available: {_first_line(error)}", after=5) from error
         raise
 
 

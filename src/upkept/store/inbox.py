@@ -19,7 +19,7 @@ from upkept.store.tables import inbox
 
 Lane = Literal["consent", "inbound", "bulk"]
 
-LEASE = 120_000_000
+LEASE = 30_000_000
 """How long a claimed batch may take, in microseconds, before another worker may take it over."""
 
 
@@ -86,6 +86,12 @@ def store(connection: Connection, arrivals: Sequence[Arrival]) -> dict[tuple[str
         returning="id, connection, dedup_key, state",
     )  # fmt: skip
     return {(row[1], row[2]): row[0] for row in found if row[3] == "new"}
+
+
+def known(connection: Connection, name: str, keys: Iterable[str]) -> set[str]:
+    """Those of `keys` that connection `name` has brought before."""
+    statement = "SELECT dedup_key FROM inbox WHERE connection = ? AND dedup_key {set}"
+    return {row[0] for row in bulk.within(connection, statement, sorted(set(keys)), extra=(name,))}
 
 
 _CLAIM = """

@@ -16,12 +16,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from upkept.people.facts import canonical
 from upkept.store import bulk
-from upkept.store.tables import runs
+from upkept.store.tables import jobs, runs
 
 State = Literal["pulling", "applying", "complete", "failed", "cancelled"]
 OPEN: Final = ("pulling", "applying")
 LEASE: Final = 60_000_000
 """How long one page may take, in microseconds, before another process may take the run over."""
+ALIVE: Final = "pulls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +236,32 @@ def last_full_walk(connection: Connection, name: str) -> int | None:
         if orjson.loads(params).get("mode") == "full":
             return int(scanned)
     return None
+
+
+def unsettled(connection: Connection, run_id: int) -> bool:
+    """Is any inbox row of the run still to be worked on?"""
+    query = f"SELECT 1 FROM inbox WHERE run = {int(run_id)} AND state IN ('new', 'claimed') LIMIT 1"
+    return connection.exec_driver_sql(query).first() is not None
+
+
+def dead_rows(connection: Connection, run_id: int) -> int:
+    """How many inbox rows of the run are dead letters."""
+    query = f"SELECT count(*) FROM inbox WHERE run = {int(run_id)} AND state = 'dead'"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def hub_was_alive(connection: Connection) -> int | None:
+    """When a beat last looked for pulls to start."""
+    row = connection.execute(select(jobs.c.claimed_at).where(jobs.c.name == ALIVE)).first()
+    return row[0] if row else None
+
+
+def hub_is_alive(connection: Connection, *, now: int) -> None:
+    """A beat looks for pulls to start."""
+    bulk.insert(
+        connection, jobs, ("name", "slot", "claimed_at"), [(ALIVE, 0, now)],
+        conflict="(name) DO UPDATE SET claimed_at = excluded.claimed_at",
+    )  # fmt: skip
 
 
 def _held(connection: Connection, run: Run, **values: Any) -> bool:

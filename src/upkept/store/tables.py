@@ -412,3 +412,6 @@ audit = Table(
     Column("action", Bytewise, nullable=False),
     Column("subjects", Text, nullable=False),
 )
+
+# Facts about this installation: which keys its hashes and ids were made with.
+meta = Table("meta", metadata, Column("name", Bytewise, primary_key=True), Column("value", Text, nullable=False))

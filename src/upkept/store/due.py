@@ -1,0 +1,58 @@
+"""What is due and nobody works on: the sweeper's look at inbox, runs and read-backs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, select
+
+from upkept.store import bulk
+from upkept.store.tables import readbacks, runs
+
+QUIET = 10_000_000
+"""How long a first bell is given, in microseconds, before its row is offered again."""
+AGAIN = 30_000_000
+"""How long an offer is given before the next one."""
+
+
+def inbox_rows(connection: Connection, *, now: int, limit: int) -> list[Row[Any]]:
+    """(id, lane, thin, received_at, attempts) of rows to offer again, the longest waiting first.
+
+    A row is due when it is `new` and older than `QUIET`, when its retry has come, or when its lease is dead.
+    """
+    # The states are written out: with bound parameters no partial index can be used.
+    statement = (
+        "SELECT id, lane, thin, received_at, attempts FROM inbox "
+        f"WHERE state IN ('new', 'claimed') AND next_attempt_at <= {int(now)} "
+        f"AND (next_attempt_at <= {int(now) - QUIET} OR attempts > 0) "
+        f"AND (state = 'new' OR lease_until < {int(now)}) "
+        f"ORDER BY next_attempt_at, id LIMIT {int(limit)}"
+    )
+    return list(connection.exec_driver_sql(statement))
+
+
+def inbox_offered(connection: Connection, ids: Sequence[int], *, now: int) -> None:
+    """These were rung: leave them be for a while. A row that was worked on in between keeps its own time."""
+    bulk.change_within(
+        connection,
+        "UPDATE inbox SET next_attempt_at = ? WHERE next_attempt_at <= ? "
+        "AND state IN ('new', 'claimed') AND id {set}",
+        sorted(ids), kind="bigint", extra=(now + AGAIN, now),
+    )  # fmt: skip
+
+
+def run_ids(connection: Connection, *, now: int, limit: int) -> list[int]:
+    """Runs that are not finished, whose time has come and that nobody steps."""
+    due = select(runs.c.id).where(
+        runs.c.finished_at.is_(None),
+        runs.c.next_attempt_at <= now,
+        runs.c.lease_until.is_(None) | (runs.c.lease_until < now),
+    )
+    return list(connection.scalars(due.order_by(runs.c.next_attempt_at, runs.c.id).limit(limit)))
+
+
+def any_readback(connection: Connection, *, now: int) -> bool:
+    """Is there a record to read back?"""
+    due = exists().where(readbacks.c.due_at <= now, readbacks.c.lease_until.is_(None) | (readbacks.c.lease_until < now))
+    return bool(connection.scalar(select(due)))

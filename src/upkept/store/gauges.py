@@ -1,0 +1,55 @@
+"""What the database knows about the hub's health, in a few cheap reads for `/readyz` and `/metrics`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from upkept.store import alerts, jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """`inbox` and `outbox` are (connection or destination, state) to rows; `oldest` is when the longest waiting
+    inbox row was received. `deaf_since` tells when a pulse was sent that its worker has not heard, None if it hears.
+    """
+
+    inbox: dict[tuple[str, str], int]
+    oldest: int | None
+    outbox: dict[tuple[str, str], int]
+    alerts: dict[str, int]
+    deaf_since: dict[str, int | None]
+
+
+WORKERS = ("worker", "courier")
+
+
+def gauges(connection: Connection) -> Gauges:
+    """All of it at one moment."""
+    inbox = connection.exec_driver_sql(
+        "SELECT connection, state, count(*), min(received_at) FROM inbox WHERE state IN ('new', 'claimed') "
+        "GROUP BY connection, state"
+    ).all()
+    dead = connection.exec_driver_sql(
+        "SELECT connection, 'dead', count(*) FROM inbox WHERE state = 'dead' GROUP BY connection"
+    ).all()
+    outbox = connection.exec_driver_sql(
+        "SELECT destination, state, count(*) FROM outbox GROUP BY destination, state"
+    ).all()
+    standing: dict[str, int] = {}
+    for alert in alerts.unresolved(connection):
+        standing[alert.connection] = standing.get(alert.connection, 0) + 1
+    return Gauges(
+        inbox={(name, state): rows for name, state, rows, *_ in (*inbox, *dead)},
+        oldest=min((row[3] for row in inbox), default=None),
+        outbox={(name, state): rows for name, state, rows in outbox},
+        alerts=standing,
+        deaf_since={name: jobs.unheard_since(connection, name) for name in WORKERS},
+    )
+
+
+def schema(connection: Connection) -> str | None:
+    """The migration this database stands at."""
+    row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
+    return row[0] if row else None

@@ -1,0 +1,44 @@
+"""Periodic jobs claimed by slot, so that any number of beats is safe; and pulses, which show a worker is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, case
+
+from upkept.store import bulk
+from upkept.store.tables import jobs, pulses
+
+
+def claim(connection: Connection, slots: Mapping[str, int], *, now: int) -> set[str]:
+    """The jobs of `slots` (name to slot number) that are ours to do: nobody claimed that slot or a later one."""
+    rows = [(name, slot, now) for name, slot in sorted(slots.items())]
+    claimed = bulk.insert(
+        connection, jobs, ("name", "slot", "claimed_at"), rows,
+        conflict="(name) DO UPDATE SET slot = excluded.slot, claimed_at = excluded.claimed_at "
+        "WHERE jobs.slot < excluded.slot", returning="name",
+    )  # fmt: skip
+    return {row[0] for row in claimed}
+
+
+def rung(connection: Connection, name: str, *, now: int) -> None:
+    """A pulse was sent. One that is not heard yet keeps its time, so the silence grows."""
+    bulk.insert(
+        connection, pulses, ("name", "rung_at"), [(name, now)],
+        conflict="(name) DO UPDATE SET rung_at = excluded.rung_at "
+        "WHERE pulses.heard_at >= pulses.rung_at OR pulses.rung_at IS NULL",
+    )  # fmt: skip
+
+
+def heard(connection: Connection, name: str, *, now: int) -> None:
+    """A pulse came through to the worker, whose clock may be behind that of the one who sent it."""
+    at = case((pulses.c.rung_at > now, pulses.c.rung_at), else_=now)
+    connection.execute(pulses.update().where(pulses.c.name == name).values(heard_at=at))
+
+
+def unheard_since(connection: Connection, name: str) -> int | None:
+    """When the oldest pulse that nobody heard was sent; None if the last one was heard, or none was sent."""
+    row = connection.execute(pulses.select().where(pulses.c.name == name)).one_or_none()
+    if row is None or row.rung_at is None or (row.heard_at is not None and row.heard_at >= row.rung_at):
+        return None
+    return int(row.rung_at)

@@ -1,0 +1,16 @@
+"""What the database remembers of the installation it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from upkept.store import bulk
+from upkept.store.tables import meta
+
+
+def remember(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
+    """Keep values whose names are new here; what the database holds for each name now."""
+    bulk.insert(connection, meta, ("name", "value"), sorted(values.items()), conflict="(name) DO NOTHING")
+    return {row[0]: row[1] for row in bulk.within(connection, "SELECT name, value FROM meta WHERE name {set}", values)}

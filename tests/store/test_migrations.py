@@ -1,0 +1,25 @@
+"""The migrations and the tables say the same, on both databases."""
+
+from __future__ import annotations
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from upkept.store.engine import open_store
+from upkept.store.migrations import pending, upgrade, upgrade_store
+from upkept.store.tables import metadata
+
+
+def test_a_new_database_gets_every_table(database_url: str) -> None:
+    store = open_store(database_url)
+    try:
+        with store.read() as connection:
+            assert pending(connection)
+        upgrade(database_url)
+        upgrade_store(store)  # a second time changes nothing
+        with store.read() as connection:
+            assert pending(connection) == []
+            context = MigrationContext.configure(connection, opts={"compare_type": False})
+            assert compare_metadata(context, metadata) == []
+    finally:
+        store.close()
