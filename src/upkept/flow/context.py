@@ -25,8 +25,8 @@ from upkept.store import quotas, tokens
 SECOND: Final = 1_000_000
 BLOCK: Final = SECOND
 """The longest stretch of calls, in microseconds, that a worker owns before it has used it."""
-PATIENCE: Final = 20 * SECOND
-"""How long a call waits for its turn; a task is stopped after 45 s."""
+PATIENCE: Final = 8 * SECOND
+"""How long a call waits for its turn, and for a slot: with the call itself, less than the 45 s of a task."""
 EXPIRY_MARGIN: Final = 60 * SECOND
 """A token this near to its end counts as expired: a call takes time."""
 

@@ -41,7 +41,11 @@ def all_standings(connection: Connection) -> dict[str, Standing]:
 def first_seen(connection: Connection, names: Iterable[str], *, cursor: str, now: int) -> None:
     """Incremental pulls of these begin at `cursor`, unless they have begun already."""
     rows = [(name, cursor, now) for name in sorted(names)]
-    bulk.insert(connection, connections, ("name", "cursor", "pulled_at"), rows, conflict="(name) DO NOTHING")
+    bulk.insert(
+        connection, connections, ("name", "cursor", "pulled_at"), rows,
+        conflict="(name) DO UPDATE SET cursor = excluded.cursor, pulled_at = excluded.pulled_at "
+        "WHERE connections.pulled_at IS NULL",
+    )  # fmt: skip
 
 
 def pulled(connection: Connection, name: str, *, cursor: str, at: int, walked_at: int | None) -> None:

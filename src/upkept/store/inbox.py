@@ -94,6 +94,12 @@ def known(connection: Connection, name: str, keys: Iterable[str]) -> set[str]:
     return {row[0] for row in bulk.within(connection, statement, sorted(set(keys)), extra=(name,))}
 
 
+def thin(connection: Connection, ids: Iterable[int]) -> list[int]:
+    """Those of `ids` that wait for `fetch`, oldest first."""
+    statement = "SELECT id FROM inbox WHERE thin AND id {set}"
+    return sorted(row[0] for row in bulk.within(connection, statement, ids, kind="bigint"))
+
+
 _CLAIM = """
 UPDATE inbox SET state = 'claimed', lease_until = {until}, lease_epoch = lease_epoch + 1
 WHERE id IN (

@@ -22,7 +22,8 @@ State = Literal["pulling", "applying", "complete", "failed", "cancelled"]
 OPEN: Final = ("pulling", "applying")
 LEASE: Final = 60_000_000
 """How long one page may take, in microseconds, before another process may take the run over."""
-ALIVE: Final = "pulls"
+ALIVE: Final = "pulls_looked_for"
+"""The row of `jobs` that shows when a beat was last alive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

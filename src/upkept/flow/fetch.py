@@ -1,0 +1,216 @@
+"""Fetch: what a thin event points at, and records that are to be read back (SEMANTICS E).
+
+The vendor is asked outside of any transaction. An answer is a new inbox row, stored in the transaction that ends
+the thin row or the wish, so `normalize` stays pure. Its time is the moment before the vendor was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from upkept.contract import Config, Permanent, RawEvent, Retryable, Skipped
+from upkept.flow import alarm
+from upkept.flow.bells import Bell
+from upkept.flow.compare import READ, bells, keep
+from upkept.flow.context import VendorContext
+from upkept.flow.hub import Hub
+from upkept.flow.normalize import failed, waiting
+from upkept.people.facts import from_us
+from upkept.registry import Connection
+from upkept.store import connections, inbox, quotas, readbacks, runs
+from upkept.store.inbox import Arrival, Claimed, Outcome
+from upkept.store.readbacks import Due
+
+log = structlog.get_logger(__name__)
+
+SECOND: Final = 1_000_000
+STEP: Final = 10 * SECOND
+"""After so long no further row is begun; a call may take as long again."""
+CLAIMED_AT_ONCE: Final = 4
+"""Few, because a claimed row is nobody else's and a slow vendor takes seconds for each."""
+PAUSED_AGAIN: Final = 900 * SECOND
+READ_AGAIN: Final = 2 * SECOND
+"""Vendors' seconds are whole: a wish made while the record was read waits until the second is over (R7)."""
+BUG_TRIES: Final = 12
+
+Now = Callable[[], int]
+
+
+def fetch(hub: Hub, ids: Sequence[int], *, now: Now) -> tuple[Bell, ...]:
+    """Complete the thin rows among `ids`; what to ring next. Rows there was no time for are rung again."""
+    rung: list[Bell] = []
+    until = now() + STEP
+    with hub.store.read() as open_store:
+        left = inbox.thin(open_store, ids)
+        paused = connections.paused(open_store)
+    away: dict[str, Retryable] = {}
+    while left and now() < until:
+        batch, left = left[:CLAIMED_AT_ONCE], left[CLAIMED_AT_ONCE:]
+        with hub.store.write() as open_store:
+            rows = inbox.claim(open_store, batch, now=now())
+        for row in rows:
+            rung += _complete(hub, row, away, paused, now)
+    if left:
+        rung.append(Bell("outbound", "fetch", tuple(left)))
+    return tuple(rung)
+
+
+def read_back(hub: Hub, *, now: Now, limit: int = 50) -> tuple[Bell, ...]:
+    """Read up to `limit` records back whose time has come, one call each; what to ring next."""
+    rung: list[Bell] = []
+    until = now() + STEP
+    done = 0
+    away: set[str] = set()
+    while done < limit and now() < until:
+        with hub.store.write() as open_store:
+            passed_over = connections.paused(open_store) | away
+            dues = readbacks.claim(
+                open_store, now=now(), limit=min(CLAIMED_AT_ONCE, limit - done), passed_over=passed_over
+            )
+        if not dues:
+            return tuple(rung)
+        for due in dues:
+            done += 1
+            rung += _read(hub, due, away, now)
+    return (*rung, Bell("outbound", "read_back", ()))
+
+
+def _complete(hub: Hub, row: Claimed, away: dict[str, Retryable], paused: frozenset[str], now: Now) -> tuple[Bell, ...]:
+    """One thin row. A vendor that is away is not asked again for the rest of the batch."""
+    connection = hub.connections.get(row.connection)
+    if connection is None or connection.connector.fetch is None:
+        _end(hub, row, Permanent(f"connection {row.connection!r} cannot fetch; see upkept.toml"), now)
+        return ()
+    if row.connection in paused:
+        _pause_row(hub, row, "its connection is paused", now)
+        return ()
+    if row.connection in away:
+        _end(hub, row, away[row.connection], now)
+        return ()
+    event = RawEvent(
+        id=row.dedup_key, kind=row.kind, body=row.body, thin=True, received_at=from_us(row.received_at)
+    )  # fmt: skip
+    asked_at = now()
+    try:
+        answer = connection.connector.fetch(event, connection.config, VendorContext(hub, connection, now))
+    except Config as error:
+        alarm.pause(hub, row.connection, str(error), now=now())
+        _pause_row(hub, row, str(error), now)
+        away[row.connection] = Retryable(str(error), after=PAUSED_AGAIN / SECOND)
+        return ()
+    except Exception as error:
+        if isinstance(error, Retryable):
+            away[row.connection] = error
+            _hold(hub, connection, error, now())
+        _end(hub, row, error, now)
+        return ()
+    return _answered(hub, row, answer, asked_at)
+
+
+def _answered(hub: Hub, row: Claimed, answer: RawEvent, asked_at: int) -> tuple[Bell, ...]:
+    # An event completed under its own id would be taken for the thin row itself.
+    key = f"{answer.id}@fetched" if answer.id == row.dedup_key else answer.id
+    arrival = Arrival(
+        connection=row.connection, dedup_key=key, kind=answer.kind, body=answer.body, received_at=asked_at,
+        lane=row.lane, run=row.run,  # type: ignore[arg-type]  # a claimed row's lane is one of ours
+    )  # fmt: skip
+    with hub.store.write() as open_store:
+        new = keep(open_store, [arrival])
+        if not new and row.run is not None:
+            runs.add(open_store, row.run, unchanged=1)
+        if not inbox.finish(open_store, [Outcome(row, "done", None if new else "known already")]):
+            log.warning("fence_broken", inbox_id=row.id, cure="none needed: another worker took the row over")
+            open_store.rollback()
+            return ()
+    return bells(new)
+
+
+def _end(hub: Hub, row: Claimed, error: Exception, now: Now) -> None:
+    outcome = failed(row, error, now=now())
+    with hub.store.write() as open_store:
+        if row.run is not None and outcome.state != "new":
+            runs.add(open_store, row.run, unchanged=outcome.state == "skipped", failed=outcome.state == "dead")
+        if not inbox.finish(open_store, [outcome]):
+            open_store.rollback()
+            return
+    if outcome.state == "dead":
+        cure = f"after a fix: upkept replay {row.id}"
+        alarm.sound(hub, f"fetch:{row.connection}", row.connection, outcome.reason or "", cure, now=now())
+
+
+def _pause_row(hub: Hub, row: Claimed, reason: str, now: Now) -> None:
+    """Back it goes, and waits for its connection."""
+    with hub.store.write() as open_store:
+        inbox.finish(open_store, [Outcome(row, "new", reason, retry_at=now() + PAUSED_AGAIN)])
+
+
+def _read(hub: Hub, due: Due, away: set[str], now: Now) -> tuple[Bell, ...]:
+    connection = hub.connections.get(due.connection)
+    if connection is None or connection.connector.fetch is None:
+        with hub.store.write() as open_store:
+            readbacks.drop(open_store, due)
+        return ()
+    if due.connection in away:
+        _later(hub, due, due.due_at, due.attempts)
+        return ()
+    event = RawEvent(id=due.source_id, kind=f"{READ}{due.type}", body=b"")
+    asked_at = now()
+    try:
+        answer = connection.connector.fetch(event, connection.config, VendorContext(hub, connection, now))
+    except Exception as error:
+        _unread(hub, due, connection, error, away, now())
+        return ()
+    arrival = Arrival(
+        connection=due.connection, dedup_key=answer.id, kind=answer.kind, body=answer.body, received_at=asked_at
+    )  # fmt: skip
+    with hub.store.write() as open_store:
+        new = keep(open_store, [arrival])
+        if not readbacks.settle(open_store, due, again_at=now() + READ_AGAIN):
+            open_store.rollback()
+            return ()
+    return bells(new)
+
+
+def _unread(hub: Hub, due: Due, connection: Connection, error: Exception, away: set[str], now: int) -> None:
+    """The table of errors of a read-back."""
+    match error:
+        case Skipped():
+            with hub.store.write() as open_store:
+                readbacks.drop(open_store, due)
+        case Config():
+            away.add(due.connection)
+            alarm.pause(hub, due.connection, str(error), now=now)
+            _later(hub, due, due.due_at, due.attempts)
+        case Retryable():
+            away.add(due.connection)
+            _hold(hub, connection, error, now)
+            _later(hub, due, now + waiting(due.attempts, error.after), due.attempts + 1)
+        case _ if isinstance(error, Permanent) or due.attempts + 1 >= BUG_TRIES:
+            _give_up(hub, due, error, now)
+        case _:
+            log.exception("read_back_failed", connection=due.connection, type=due.type)
+            _later(hub, due, now + waiting(due.attempts), due.attempts + 1)
+
+
+def _give_up(hub: Hub, due: Due, error: Exception, now: int) -> None:
+    reason = str(error) if isinstance(error, Permanent) else f"{type(error).__name__}; see the log"
+    with hub.store.write() as open_store:
+        readbacks.drop(open_store, due)
+    message = f"a {due.type} could not be read back: {reason}"
+    cure = f"after a fix: upkept resync {due.connection}"
+    alarm.sound(hub, f"read_back:{due.connection}", due.connection, message, cure, now=now)
+
+
+def _later(hub: Hub, due: Due, due_at: int, attempts: int) -> None:
+    with hub.store.write() as open_store:
+        readbacks.postpone(open_store, due, due_at=due_at, attempts=attempts)
+
+
+def _hold(hub: Hub, connection: Connection, error: Retryable, now: int) -> None:
+    """The vendor said when to come back; no worker asks before."""
+    if error.after is not None:
+        with hub.store.write() as open_store:
+            quotas.hold(open_store, connection.account, until=now + min(waiting(0, error.after), 60 * SECOND))
