@@ -62,14 +62,11 @@ def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, now: int
         if head is None:
             late.add(id_)
         elif id_ not in refold:
-            effect.fold(record, head)
+            effect.fold(hub, record, head)
     _refold(connection, hub, effect, late, stated, now)
-    for id_, (_, part, _) in plan.records.items():
-        record = effect.records[id_]
-        if part:
-            effect.own(record, plan.owners.get(id_))
-        elif not record.known:
-            _wish(effect, hub, record.key, "unknown", now)
+    for id_, (key, part, _) in plan.records.items():
+        if not part and not effect.records[id_].known:
+            _wish(effect, hub, key, "unknown", now)
 
 
 def _advance(hub: Hub, record: Record, news: list[AdmittedFact]) -> tuple[Head | None, bool]:
@@ -100,7 +97,7 @@ def _refold(
         walk = walked.get(record.key.connection)
         if any(changed_late(before, head, fact, walked_at=walk) for fact in stated.get(id_, ())):
             _wish(effect, hub, record.key, "late", now)
-        effect.fold(record, head)
+        effect.fold(hub, record, head)
 
 
 def _wish(effect: Effect, hub: Hub, key: RecordKey, reason: str, now: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from upkept.contract import Consent, Link, RecordRef, TimelineEvent
+from upkept.contract import Consent, Fact, Link, Permanent, RecordRef, TimelineEvent
 from upkept.flow.hub import Hub
 from upkept.flow.normalize import Work
 from upkept.people.consent import ConsentFact, admit_consent
@@ -37,7 +37,7 @@ class Plan:
     rows: list[Claimed] = field(default_factory=list)
     facts: list[Stated] = field(default_factory=list)
     records: dict[str, tuple[RecordKey, bool, int]] = field(default_factory=dict)
-    owners: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, set[str]] = field(default_factory=dict)
     claimed: dict[str, set[Identifier]] = field(default_factory=dict)
     consents: list[tuple[ConsentFact, str, int]] = field(default_factory=list)
     consent_records: set[str] = field(default_factory=set)
@@ -56,7 +56,7 @@ class Plan:
         id_ = hub.record_id(key)
         known = self.records.get(id_)
         if known is None or at < known[2]:
-            self.records[id_] = (key, part or (known is not None and known[1]), at)
+            self.records[id_] = (key, part, at)
         return id_
 
 
@@ -77,15 +77,18 @@ def plan(hub: Hub, works: Iterable[Work]) -> Plan:
     return made
 
 
-def _fact(hub: Hub, made: Plan, row: Claimed, fact: object) -> None:
-    admitted = admit(row.connection, fact, received_at=row.received_at, run=row.run)  # type: ignore[arg-type]
+def _fact(hub: Hub, made: Plan, row: Claimed, fact: Fact) -> None:
+    admitted = admit(row.connection, fact, received_at=row.received_at, run=row.run)
     if admitted.clamped:
         made.clamped += 1
         log.warning("clock_ahead", connection=row.connection, inbox_id=row.id,
                     cure="the vendor's clock is more than 5 minutes ahead; the time of arrival was taken")  # fmt: skip
-    id_ = made.touch(hub, admitted.key, part=admitted.owner is not None, at=row.received_at)
+    part = admitted.key.type in hub.connections[row.connection].connector.parts
+    id_ = made.touch(hub, admitted.key, part=part, at=row.received_at)
     if admitted.owner is not None:
-        made.owners[id_] = made.touch(hub, admitted.owner, part=False, at=row.received_at)
+        if not part:
+            raise Permanent(f"{row.connection}: {admitted.key.type!r} has an owner but is not among Connector.parts")
+        made.owners.setdefault(id_, set()).add(made.touch(hub, admitted.owner, part=False, at=row.received_at))
     for kind, value in admitted.fact.doc.get("c", {}).items():
         key = identifier_key(kind, value) if value is not None else None
         if key is not None:

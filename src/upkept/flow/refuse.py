@@ -32,14 +32,15 @@ def refuse(connection: Connection, hub: Hub, plan: Plan, *, now: int) -> dict[in
     covered = _covered(connection, hub, plan)
     if not covered:
         return {}
-    rows = {s.row.id for s in plan.facts if s.record in covered or plan.owners.get(s.record) in covered}
+    rows = {s.row.id for s in plan.facts if s.record in covered}
     rows |= {row for event, row in plan.events if event[0] in covered}
-    keys = [plan.records[id_][0] for id_ in sorted(covered)]
+    keys = {plan.records[id_][0] for id_ in covered}
     _drop(plan, covered)
     inbox.blank(connection, sorted(rows))
+    keys |= erasure.remove_records(connection, covered)
     tombstones.lay(connection, [Tombstone("record", hub.tombstone("record", record_subject(key)), now) for key in keys])
-    erasure.remove_records(connection, covered)
-    outbox.write(connection, [vendor_delete(key) for key in keys if key.connection not in FIRST_PARTY], now=now)
+    vendors = [key for key in sorted(keys) if key.connection not in FIRST_PARTY]
+    outbox.write(connection, [vendor_delete(key) for key in vendors], now=now)
     kept = {s.row.id for s in plan.facts} | {row for _, row in plan.events} | {row for *_, row in plan.consents}
     return {row.id: Outcome(row, "skipped", ERASED) for row in plan.rows if row.id in rows - kept}
 
@@ -71,7 +72,7 @@ def _covered(connection: Connection, hub: Hub, plan: Plan) -> set[str]:
     }  # fmt: skip
     for id_, (key, part, _) in plan.records.items():
         if part and (
-            plan.owners.get(id_) in found or ("record", hub.tombstone("record", record_subject(key))) in standing
+            plan.owners.get(id_, set()) & found or ("record", hub.tombstone("record", record_subject(key))) in standing
         ):
             found.add(id_)
     return found
@@ -89,7 +90,7 @@ def _created(connection: Connection, plan: Plan) -> dict[str, int]:
 
 
 def _drop(plan: Plan, covered: set[str]) -> None:
-    plan.facts = [s for s in plan.facts if s.record not in covered and plan.owners.get(s.record) not in covered]
+    plan.facts = [s for s in plan.facts if s.record not in covered]
     plan.events = [(event, row) for event, row in plan.events if event[0] not in covered]
     plan.links = [link for link in plan.links if link[0] not in covered and link[1] not in covered]
     plan.consent_records -= covered

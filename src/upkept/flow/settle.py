@@ -43,15 +43,16 @@ class Effect:
         for id_, record in records.of_people(connection, sorted(held)).items():
             self.records.setdefault(id_, record)
 
-    def fold(self, record: Record, head: Head) -> None:
+    def fold(self, hub: Hub, record: Record, head: Head) -> None:
         """Take a new head, and note what it touches."""
         before, record.head = record.head, head
         record.known = True
         record.deleted = head.deleted
         self.changed.add(record.id)
         if record.part:
-            if record.owner is not None:
-                self.owners.add(record.owner)
+            owner = hub.record_id(RecordKey(record.key.connection, *head.owner)) if head.owner is not None else None
+            self.owners.update(id_ for id_ in (record.owner, owner) if id_ is not None)
+            record.owner = owner
             return
         self.owners.add(record.id)
         self.dirty.add(record.id)
@@ -59,14 +60,6 @@ class Effect:
         if identity_moved or record.user_id != head.user_id:
             record.user_id = head.user_id
             self.unsettled.add(record.id)
-
-    def own(self, record: Record, owner: str | None) -> None:
-        """Give a part to its owner; the one it leaves is summarized again."""
-        if owner is None or owner == record.owner:
-            return
-        self.owners.update(id_ for id_ in (record.owner, owner) if id_ is not None)
-        record.owner = owner
-        self.changed.add(record.id)
 
 
 def settle(connection: Connection, hub: Hub, effect: Effect, *, now: int) -> None:

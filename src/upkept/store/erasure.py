@@ -6,18 +6,19 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
+from upkept.people.values import RecordKey
 from upkept.store import claims, facts, inbox, outbox, people, readbacks, records, timeline
 
 
-def remove_records(connection: Connection, ids: Iterable[str]) -> None:
-    """Delete these records and their parts, what they said, claimed and did, and blank what brought it.
+def remove_records(connection: Connection, ids: Iterable[str]) -> set[RecordKey]:
+    """Delete these records and their parts, what they said, claimed and did, and blank what brought it. Their keys.
 
     Their people must be derived again by the caller; people left without a record are removed here.
     """
     wanted = set(ids)
     if not wanted:
-        return
-    wanted |= records.parts_of(connection, sorted(wanted)).keys()
+        return set()
+    wanted |= records.parts_of(connection, sorted(wanted)).keys() | facts.parts_ever_of(connection, wanted)
     stood = records.load(connection, sorted(wanted))
     everything = sorted(wanted)
     inbox.blank(
@@ -32,3 +33,4 @@ def remove_records(connection: Connection, ids: Iterable[str]) -> None:
     left = {record.person for record in records.of_people(connection, sorted(held)).values()}
     people.remove(connection, sorted(held - left))
     outbox.remove(connection, sorted(held))
+    return {record.key for record in stood.values()}

@@ -39,6 +39,26 @@ def of(connection: Connection, record_ids: Iterable[str]) -> dict[str, list[Admi
     return found
 
 
+def parts_ever_of(connection: Connection, owners: Iterable[str]) -> set[str]:
+    """Parts of which a fact once named one of these owners, though another owns them now.
+
+    Looks through all facts of parts: erasures are rare, and an index would be paid for by every event.
+    """
+    found: set[str] = set()
+    statement = "SELECT connection, type, source_id FROM records WHERE NOT part AND id {set}"
+    for name, type_, source in bulk.within(connection, statement, owners):
+        needle = '"o":' + canonical([type_, source]).decode()
+        contains = "position(%b in f.doc)" if bulk.on_postgresql(connection) else "instr(f.doc, ?)"
+        mark = "%b" if bulk.on_postgresql(connection) else "?"
+        rows = connection.exec_driver_sql(
+            f"SELECT DISTINCT f.record FROM records r JOIN facts f ON f.record = r.id "
+            f"WHERE r.part AND r.connection = {mark} AND {contains} > 0",
+            (name, needle),
+        )
+        found |= {row[0] for row in rows}
+    return found
+
+
 def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
     """The inbox rows that brought these records' facts."""
     rows = bulk.within(connection, "SELECT DISTINCT inbox FROM facts WHERE record {set}", record_ids)
