@@ -121,10 +121,9 @@ class Connector(Generic[C]):
     """One vendor, as data and small functions.
 
     `kinds` are the event kinds it promises to understand, one fixture each; `lowering` those that can carry
-    an opt-out. `parts` are the record types that belong to another record, even while it is not yet known to which (R2).
-    `survives` names the fields that outlive a vendor delete (R12),
-    `parts` the record types that are parts of an owner (R2), whether or not an event names the owner. `api_calls` per second and
-    `api_slots` at once are the vendor's quota for one account, `endpoint_calls` per second that of one endpoint.
+    an opt-out. `survives` names the fields that outlive a vendor delete (R12), `parts` the record types that are parts
+    of an owner (R2), whether or not an event names the owner. `api_calls` per second and `api_slots` at once are the
+    vendor's quota for one account, `endpoint_calls` per second that of one endpoint.
     """
 
     name: str
@@ -133,7 +132,6 @@ class Connector(Generic[C]):
     fields: FieldMap
     normalize: Normalize
     lowering: frozenset[str] = frozenset()
-    parts: frozenset[str] = frozenset()
     survives: frozenset[str] = frozenset()
     parts: frozenset[str] = frozenset()
     summarize: Summarize | None = None
