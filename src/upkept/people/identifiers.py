@@ -67,12 +67,16 @@ def email_key(address: str) -> str | None:
 
 
 def identifier_key(kind: str, value: str) -> str | None:
-    """An identifier as it is compared; None if it is none. A user id is the customer's own: only trimmed."""
+    """An identifier as it is compared; None if it is none. A user id is the customer's own: only trimmed.
+
+    What a program sends when it has no user id ("undefined") is no user id.
+    """
     if kind == EMAIL:
         return email_key(value)
     if kind == PHONE:
         return _phone_key(value)
-    return value.strip() or None
+    text = value.strip()
+    return None if kind == USER_ID and text.casefold() in USER_IDS_OF_NOBODY else text or None
 
 
 def blocklisted(kind: str, key: str, also: Set[str] = frozenset()) -> bool:

@@ -1,0 +1,439 @@
+"""The reference model: SEMANTICS worked out as plainly as possible, with no regard to speed.
+
+It shares no code with `upkept.people`, knows no arrival order (a history is a set to it), keeps no state between
+calls, and computes everything from all statements at once, mostly by comparing each with each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from hashlib import blake2b, sha256
+from typing import Any
+
+from tests.model.histories import (
+    FIRST_PARTY,
+    SURVIVES,
+    Cut,
+    Erase,
+    History,
+    Key,
+    Merge,
+    Say,
+    summarize,
+)
+
+from upkept.contract import WITHDRAWN, Consent, Fact, Link, Part, RecordRef
+
+Doc = dict[str, Any]
+
+MAX = {"last_seen_at"}
+MIN = {"signed_up_at"}
+NOBODY = {"noreply@x.example"}
+UNCOUNTED = {"api", "console", "csv", "rules"}
+FIVE_MINUTES = 5 * 60 * 1_000_000
+
+
+def digest(history: History, *, enforced: bool = False) -> str:
+    """One hash over every person and their consent."""
+    return sha256(encoded(people(history, enforced=enforced)).encode()).hexdigest()
+
+
+def people(history: History, *, enforced: bool = False) -> list[Doc]:
+    """Every person as `{"person": Person.doc(), "consent": {topic: state}}`, sorted by their record keys."""
+    facts = unique([fact_of(e) for e in history if isinstance(e, Say) and isinstance(e.statement, Fact)])
+    links = links_of(history)
+    consents = consents_of(history)
+    erased = covered(facts, [e for e in history if isinstance(e, Erase)])
+    facts = [f for f in facts if f["key"] not in erased and f["owner"] not in erased]
+    parts = {f["key"] for f in facts if f["key"][1] == "plan"}
+    standing = {f["key"] for f in facts} | {f["owner"] for f in facts if f["owner"]}
+    standing |= {end for link in links for end in (link["a"], link["b"])}
+    standing |= {s["record"] for s in consents if s["record"]}
+    records = {key: record(key, facts) for key in standing - parts - erased}
+    groups, targets = components(records, links, enforced=enforced)
+    found = [
+        {
+            "person": person([records[key] for key in sorted(group)], merges),
+            "consent": {topic: consent([records[key] for key in group], consents, topic) for topic in ("*", "news")},
+        }
+        for group, merges in zip(groups, targets, strict=True)
+    ]
+    return sorted(found, key=lambda p: p["person"]["keys"])
+
+
+# A. Facts
+
+
+def fact_of(said: Say) -> Doc:
+    fact = said.statement
+    assert isinstance(fact, Fact)
+    observed = said.received_at if fact.observed_at is None else micros(fact.observed_at)
+    key = (said.connection, fact.record.type, fact.record.id)
+    doc: Doc = {}
+    if fact.fields:
+        doc["f"] = {name: value_of(value) for name, value in fact.fields.items()}
+    if fact.claims:
+        doc["c"] = {kind: None if v is None else normal(kind, v) for kind, v in fact.claims.items()}
+        if not fact.verified:
+            doc["v"] = False
+    if fact.deleted is not None:
+        doc["d"] = fact.deleted
+    if fact.owner is not None:
+        doc["o"] = [fact.owner.type, fact.owner.id]
+    if fact.snapshot:
+        doc["n"] = True
+    if fact.makes_user:
+        doc["u"] = True
+    run = [] if said.run is None else [said.run]
+    at = min(observed, said.received_at)
+    return {
+        "key": key,
+        "owner": (said.connection, fact.owner.type, fact.owner.id) if fact.owner else None,
+        "at": at,
+        "order": (at, int(fact.kind), fact.sequence, name_of(list(key), observed, fact.sequence, fact.kind, doc, *run)),
+        "doc": doc,
+    }
+
+
+def value_of(value: Any) -> Any:
+    if value is WITHDRAWN:
+        return {"$w": 1}
+    if isinstance(value, datetime):
+        return {"$t": micros(value)}
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, float) and value == 0:
+        return 0.0
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+        return float(value)
+    return value
+
+
+def normal(kind: str, value: str) -> str | None:
+    if kind == "email":
+        return value.strip().lower()
+    if kind == "phone":
+        kept = "".join(c for c in value if c in "+0123456789")
+        return kept if len(kept) >= 5 else None
+    return None if value == "null" else value
+
+
+def unique(facts: list[Doc]) -> list[Doc]:
+    """A fact seen twice counts once, with the time it was first admitted at."""
+    return [f for n, f in enumerate(facts) if not any(f["order"][3] == g["order"][3] for g in facts[:n])]
+
+
+def covered(facts: list[Doc], erasures: list[Erase]) -> set[Key]:
+    """Records that an erasure forbids: by key, or whole because of an identifier they ever stated (R12)."""
+    dead: set[Key] = {key for e in erasures for key in e.keys}
+    for key in {f["key"] for f in facts}:
+        mine = [f for f in facts if f["key"] == key]
+        created = min(f["at"] for f in mine)
+        stated = {c for f in mine for c in f["doc"].get("c", {}).items()}
+        for erasure in erasures:
+            for kind, value in erasure.identifiers:
+                came_back = kind != "user_id" and key[0] in FIRST_PARTY and created > erasure.at
+                if (kind, value) in stated and not came_back:
+                    dead.add(key)
+    return dead | {f["key"] for f in facts if f["owner"] in dead}
+
+
+# A record and its parts
+
+
+def record(key: Key, facts: list[Doc]) -> Doc:
+    mine = sorted((f for f in facts if f["key"] == key), key=lambda f: f["order"])
+    plans = sorted({f["key"] for f in facts if f["key"][1] == "plan" and owner_of(f["key"], facts) == key})
+    deleted = is_deleted(mine)
+    cells = cells_of(mine)
+    parts = []
+    for plan in plans:
+        said = sorted((f for f in facts if f["key"] == plan), key=lambda f: f["order"])
+        fields = {name: cell["value"] for name, cell in cells_of(said).items()}
+        parts.append((Part(ref=RecordRef(*plan[1:]), fields=fields, deleted=is_deleted(said)), said[-1]["order"]))
+    if key[0] == "bill":
+        for name, summary in summarize({}, [part for part, _ in parts]).items():
+            newest = max(order for part, order in parts if part.ref in summary.used)
+            cells[name] = {"value": summary.value, "since": newest}
+    if deleted:
+        cells = {name: cell for name, cell in cells.items() if name in SURVIVES.get(key[0], ())}
+    ids = [f["doc"]["c"]["user_id"] for f in mine if f["doc"].get("c", {}).get("user_id") is not None]
+    return {
+        "key": key,
+        "cells": cells,
+        "deleted": deleted,
+        "user": any(f["doc"].get("u") for f in mine),
+        "user_id": ids[-1] if ids else None,
+        "held": intervals(mine),
+    }
+
+
+def owner_of(part: Key, facts: list[Doc]) -> Key | None:
+    said = sorted((f for f in facts if f["key"] == part and f["owner"]), key=lambda f: f["order"])
+    return said[-1]["owner"] if said else None
+
+
+def is_deleted(facts: list[Doc]) -> bool:
+    said = [(f["at"], f["doc"]["d"]) for f in facts if "d" in f["doc"]]
+    return any(d and not any(not other and later > at for later, other in said) for at, d in said)
+
+
+def cells_of(facts: list[Doc]) -> dict[str, Doc]:
+    cells = {}
+    for name in {name for f in facts for name in f["doc"].get("f", {})}:
+        said = [f for f in facts if name in f["doc"].get("f", {})]
+        values = [f["doc"]["f"][name] for f in said]
+        if name in MAX | MIN:
+            value = extreme(values, largest=name in MAX)
+            first = next(f for f, v in zip(said, values, strict=True) if same(v, value))
+            cells[name] = {"value": value, "since": first["order"]}
+            continue
+        began = len(said) - 1
+        while began > 0 and said[began]["doc"].get("n") and same(values[began - 1], values[began]):
+            began -= 1
+        cells[name] = {"value": values[-1], "since": said[began]["order"]}
+    return cells
+
+
+def same(a: Any, b: Any) -> bool:
+    return encoded(a) == encoded(b) or (type(a) in (int, float) and type(b) in (int, float) and a == b)
+
+
+def extreme(values: Iterable[Any], *, largest: bool) -> Any:
+    """A real value counts before known-empty, and that before withdrawn."""
+    found = list(values)
+    real = [v for v in found if v is not None and v != {"$w": 1}]
+    if not real:
+        return None if None in found else {"$w": 1}
+    return (max if largest else min)(real, key=lambda v: v["$t"] if isinstance(v, dict) else v)
+
+
+def intervals(facts: list[Doc]) -> list[Doc]:
+    """From the fact that states a claim to the one that ends it: another value, an empty one, or a delete."""
+    found: list[Doc] = []
+    for kind in ("email", "user_id", "phone"):
+        held: Doc | None = None
+        for n, fact in enumerate(facts):
+            claims = fact["doc"].get("c", {})
+            says_other = kind in claims and held is not None and claims[kind] != held["value"]
+            if held is not None and (fact["doc"].get("d") or says_other):
+                held["end"] = fact["at"]
+                held = None
+            if claims.get(kind) is None or is_deleted(facts[: n + 1]):
+                continue
+            if held is None:
+                held = {"kind": kind, "value": claims[kind], "start": fact["at"], "end": None, "verified": False}
+                found.append(held)
+            held["verified"] = held["verified"] or fact["doc"].get("v", True)
+    return found
+
+
+# C. Links and components
+
+
+def links_of(history: History) -> list[Doc]:
+    found = []
+    for said in history:
+        if isinstance(said, Say) and isinstance(said.statement, Link):
+            link = said.statement
+            at = said.received_at if link.at is None else min(micros(link.at), said.received_at)
+            a, b = (said.connection, link.a.type, link.a.id), (said.connection, link.b.type, link.b.id)
+            found.append({"kind": "strong", "a": a, "b": b, "at": at, "id": name_of("link", list(a), list(b), at)})
+        elif isinstance(said, Merge | Cut):
+            kind = "merge" if isinstance(said, Merge) else "cut"
+            name = name_of(kind, list(said.a), list(said.b), said.at)
+            found.append({"kind": kind, "a": said.a, "b": said.b, "at": said.at, "id": name})
+    return found
+
+
+def components(records: dict[Key, Doc], links: list[Doc], *, enforced: bool) -> tuple[list[set[Key]], list[list[Key]]]:
+    """Links by (strength, time, id), each taken unless a guard refuses it (R14)."""
+    links = [k for k in links if k["a"] in records and k["b"] in records]
+    admin = [k for k in links if k["kind"] != "strong"]
+    # Of the admin links and cuts of one pair the newest counts; at one time the cut.
+    admin = [k for k in admin if not any(newer(other, k) for other in admin)]
+    cuts, merges = [k for k in admin if k["kind"] == "cut"], [k for k in admin if k["kind"] == "merge"]
+    strong = [k for k in links if k["kind"] == "strong"] + claimed(records, "user_id", enforced=enforced)
+    weak = claimed(records, "email", enforced=enforced)
+    groups: list[set[Key]] = [{key} for key in records]
+    for strength, chosen in (("admin", merges), ("strong", strong), ("weak", weak)):
+        for link in sorted(chosen, key=lambda k: (k["at"], k["id"])):
+            x = next(g for g in groups if link["a"] in g)
+            y = next(g for g in groups if link["b"] in g)
+            if x is not y and allowed(x, y, link, strength, records, cuts):
+                groups.remove(y)
+                x |= y
+    newest_first = sorted(merges, key=lambda k: (k["at"], k["id"]), reverse=True)
+    return groups, [[k["b"] for k in newest_first if {k["a"], k["b"]} <= group] for group in groups]
+
+
+def newer(a: Doc, b: Doc) -> bool:
+    if {a["a"], a["b"]} != {b["a"], b["b"]}:
+        return False
+    return bool((a["at"], a["kind"] == "cut", a["id"]) > (b["at"], b["kind"] == "cut", b["id"]))
+
+
+def allowed(x: set[Key], y: set[Key], link: Doc, strength: str, records: dict[Key, Doc], cuts: list[Doc]) -> bool:
+    for cut in cuts:
+        across = (cut["a"] in x and cut["b"] in y) or (cut["b"] in x and cut["a"] in y)
+        if across and (strength == "weak" or link["at"] <= cut["at"]):
+            return False
+    if strength == "admin":
+        return True
+    ids_x = {records[key]["user_id"] for key in x} - {None}
+    ids_y = {records[key]["user_id"] for key in y} - {None}
+    if ids_x - ids_y and ids_y - ids_x:
+        return False
+    counted_x, counted_y = sum(map(counts, x)), sum(map(counts, y))
+    return strength == "strong" or not counted_x or not counted_y or counted_x + counted_y <= 10
+
+
+def counts(key: Key) -> bool:
+    return key[0] not in UNCOUNTED and not anonymous(key)
+
+
+def anonymous(key: Key) -> bool:
+    return key[:2] == ("app", "anonymous")
+
+
+def claimed(records: dict[Key, Doc], kind: str, *, enforced: bool) -> list[Doc]:
+    """Weak links (email) or user id links: each holding linked to the oldest that held the same then (R13)."""
+    holdings = []
+    for key, found in records.items():
+        for i in found["held"]:
+            if i["kind"] != kind or i["value"] in NOBODY:
+                continue
+            if i["verified"] or not (enforced or anonymous(key)):
+                holdings.append((i["start"], key, i["end"], i["value"]))
+        if kind == "user_id" and found["user_id"] is not None:
+            runs = [i for i in found["held"] if i["kind"] == kind and i["value"] == found["user_id"]]
+            holdings = [h for h in holdings if h[1] != key]
+            sure = not runs or any(i["verified"] for i in runs)
+            if sure or not (enforced or anonymous(key)):
+                start = max((i["start"] for i in runs), default=0)
+                holdings.append((start, key, None, found["user_id"]))
+    links = []
+    for start, key, end, value in holdings:
+        older = [
+            h
+            for h in holdings
+            if h[3] == value and h[:2] < (start, key) and (kind == "user_id" or overlap((h[0], h[2]), (start, end)))
+        ]
+        if older and min(older)[1] != key:
+            name = "\x1f".join((kind, value, *key))
+            links.append({"a": key, "b": min(older)[1], "at": start, "id": name})
+    return links
+
+
+def overlap(a: tuple[int, int | None], b: tuple[int, int | None]) -> bool:
+    begin = max(a[0], b[0])
+    return all(end is None or begin < end for end in (a[1], b[1]))
+
+
+# R4. The person
+
+
+def person(records: list[Doc], targets: list[Key]) -> Doc:
+    attributes = {}
+    for name in {name for r in records for name in r["cells"]}:
+        value = decided(name, records)
+        if value is not None:
+            attributes[name] = value
+    tags = sorted(n[4:] for n, v in attributes.items() if n.startswith("tag:") and v is True)
+    companies = sorted(n[8:] for n, v in attributes.items() if n.startswith("company:") and v is True)
+    attributes = {n: v for n, v in attributes.items() if not n.startswith(("tag:", "company:"))}
+    holders = sorted((not r["user"], r["key"], r["user_id"]) for r in records if r["user_id"] is not None)
+    held = [h[2] for target in targets for h in holders if h[1] == target] + [h[2] for h in holders]
+    if held or any(r["user"] for r in records):
+        role = "user"
+    else:
+        role = "visitor" if all(anonymous(r["key"]) for r in records) and "email" not in attributes else "lead"
+    return {
+        "keys": [list(r["key"]) for r in records],
+        "role": role,
+        "external_id": attributes.get("external_id") or (held[0] if held else None),
+        "email": attributes.get("email"),
+        "name": attributes.get("name"),
+        "attributes": attributes,
+        "tags": tags,
+        "companies": companies,
+        "archived": all(r["deleted"] for r in records),
+    }
+
+
+def decided(name: str, records: list[Doc]) -> Any:
+    said = [(r["cells"][name]["since"], r["key"], r["cells"][name]["value"]) for r in records if name in r["cells"]]
+    said = [s for s in said if s[2] != {"$w": 1}]
+    rules = sorted(s for s in said if s[1][0] == "rules")
+    others = [s for s in said if s[1][0] != "rules"]
+    if name in MAX | MIN:
+        value = extreme([s[2] for s in others], largest=name in MAX) if others else None
+    else:
+        value = max(others, key=lambda s: s[:2])[2] if others else None
+    return rules[-1][2] if value is None and rules else value
+
+
+# B. Consent
+
+
+def consents_of(history: History) -> list[Doc]:
+    found = []
+    for said in history:
+        if not isinstance(said, Say) or not isinstance(said.statement, Consent):
+            continue
+        c = said.statement
+        address = normal("email", c.address) if c.address and c.verified else None
+        found.append(
+            {
+                "act": c.act,
+                "at": said.received_at if c.at is None else min(micros(c.at), said.received_at),
+                "topic": c.topic,
+                "clock": said.connection,
+                "qualified": c.qualified and c.verified and bool(c.evidence),
+                "lifts": c.act == "lift" and c.verified and bool(c.reason),
+                "address": address,
+                "record": (said.connection, c.record.type, c.record.id) if c.record else None,
+            }
+        )
+    return found
+
+
+def consent(records: list[Doc], consents: list[Doc], topic: str) -> str:
+    """R8: subscribed iff one qualified opt-in is later than every opt-out in scope."""
+    addresses = {i["value"] for r in records for i in r["held"] if i["kind"] == "email" and i["end"] is None}
+    keys = {r["key"] for r in records}
+    scope = [s for s in consents if s["record"] in keys or s["address"] in addresses]
+    scope = [s for s in scope if s["topic"] in ("*", topic)]
+    outs = [s for s in scope if s["act"] == "opt_out"]
+    complaints = [s for s in scope if s["act"] in ("complaint", "block")]
+    if any(not any(lift["lifts"] and later(lift, c) for lift in scope) for c in complaints):
+        return "unsubscribed"
+    ins = [s for s in scope if s["act"] == "opt_in"]
+    if outs:
+        won = [r for r in ins if r["qualified"] and all(later(r, u) for u in outs)]
+        return "subscribed" if won else "unsubscribed"
+    return "subscribed" if ins else "unknown"
+
+
+def later(a: Doc, b: Doc) -> bool:
+    """Beyond the doubt of two clocks; what is said of one topic answers no other topic's statement."""
+    skew = 0 if a["clock"] == b["clock"] else FIVE_MINUTES
+    return bool(a["at"] > b["at"] + skew) and b["topic"] in ("*", a["topic"])
+
+
+# Encoding
+
+
+def name_of(*parts: Any) -> str:
+    return blake2b(encoded(list(parts)).encode(), digest_size=16).hexdigest()
+
+
+def encoded(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def micros(when: datetime) -> int:
+    since = when - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
