@@ -1,0 +1,51 @@
+"""What a part's fact keeps: the words that `normalize` writes and `summarize` reads.
+
+Names begin with an underscore and are short, because every stored fact repeats them. Where an operator changed the
+field map of a type, a part has `MAPPED` and, under their own names, the attributes that the map makes of it; where not,
+`summarize` knows which attribute is made of what, and no fact carries anything twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUBSCRIPTION: Final = "subscription"
+INVOICE: Final = "invoice"
+CHARGE: Final = "charge"
+CARD: Final = "payment_method"
+"""Payment methods, and the older cards and sources: whatever can be charged. Most are cards."""
+
+MAPPED: Final = "_f"
+
+STATUS: Final = "_s"
+CREATED: Final = "_at"
+CURRENCY: Final = "_c"
+
+MONTHLY: Final = "_m"  # subscription: minor units a month, None if its price has no unit amount
+PLAN: Final = "_n"
+PRICE: Final = "_u"  # of one unit, major units
+INTERVAL: Final = "_i"
+EVERY: Final = "_ic"  # interval_count
+PERIOD_START: Final = "_ps"
+PERIOD_END: Final = "_pe"
+ENDS_THEN: Final = "_ce"  # cancel_at_period_end
+ENDS_AT: Final = "_ca"  # cancel_at
+TRIAL_ENDS: Final = "_te"
+PAST_DUE: Final = "_pd"  # when it became past due; stated by the event that shows the change, ended by a good status
+PAID_BY: Final = "_pm"  # the payment method it is charged to
+
+PAID: Final = "_p"  # invoice: amount_paid; charge: what was captured
+PAID_AT: Final = "_pt"
+OFF_STRIPE: Final = "_o"  # invoice: the part of it that was paid out of band
+OF_SUBSCRIPTION: Final = "_sub"
+OF_INVOICE: Final = "_in"
+INTENT: Final = "_pi"
+BY_CHARGE: Final = "_ch"
+DUE: Final = "_due"
+
+REFUNDED: Final = "_r"
+DISPUTE: Final = "_d"  # the dispute's status, from dispute events
+DISPUTED: Final = "_da"  # the amount in dispute
+
+BRAND: Final = "_b"
+EXPIRES: Final = "_x"
