@@ -112,7 +112,16 @@ def _route_libraries() -> None:
         logger = logging.getLogger(name)
         logger.handlers[:] = []
         logger.propagate = True
-    for name in ("httpx", "httpcore", "stripe", "urllib3", "kombu", "amqp", "alembic"):
+    for name in (
+        "httpx",
+        "httpcore",
+        "urllib3",
+        "kombu",
+        "amqp",
+        "alembic",
+        "celery.worker.strategy",
+        "celery.app.trace",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
 
