@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 Queue = Literal["consent", "inbound", "outbound", "bulk"]
-TaskName = Literal["apply", "run", "fetch", "push"]
+TaskName = Literal["apply", "run", "fetch", "read_back", "push"]
 
 IDS_PER_BELL = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """Ring `task` on `queue` with `ids` (inbox ids for apply and fetch, a run's id for run)."""
+    """Ring `task` on `queue` with `ids` (inbox ids for apply and fetch, a run's id for run, none for read_back)."""
 
     queue: Queue
     task: TaskName

@@ -8,17 +8,21 @@ from sqlalchemy import Connection
 
 from upkept.store import alerts, jobs
 
+Counts = dict[tuple[str, ...], int]
+
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """`inbox` and `outbox` are (connection or destination, state) to rows; `oldest` is when the longest waiting
-    inbox row was received. `deaf_since` tells when a pulse was sent that its worker has not heard, None if it hears.
+    """`inbox` and `outbox` are (connection or destination, state) to rows, `alerts` (connection,) to how many stand.
+
+    `oldest` is when the longest waiting inbox row was received. `deaf_since` tells by worker when a pulse
+    was sent that it has not heard, None if it hears.
     """
 
-    inbox: dict[tuple[str, str], int]
+    inbox: Counts
     oldest: int | None
-    outbox: dict[tuple[str, str], int]
-    alerts: dict[str, int]
+    outbox: Counts
+    alerts: Counts
     deaf_since: dict[str, int | None]
 
 
@@ -37,9 +41,9 @@ def gauges(connection: Connection) -> Gauges:
     outbox = connection.exec_driver_sql(
         "SELECT destination, state, count(*) FROM outbox GROUP BY destination, state"
     ).all()
-    standing: dict[str, int] = {}
+    standing: Counts = {}
     for alert in alerts.unresolved(connection):
-        standing[alert.connection] = standing.get(alert.connection, 0) + 1
+        standing[alert.connection,] = standing.get((alert.connection,), 0) + 1
     return Gauges(
         inbox={(name, state): rows for name, state, rows, *_ in (*inbox, *dead)},
         oldest=min((row[3] for row in inbox), default=None),

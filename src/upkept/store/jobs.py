@@ -22,12 +22,17 @@ def claim(connection: Connection, slots: Mapping[str, int], *, now: int) -> set[
 
 
 def rung(connection: Connection, name: str, *, now: int) -> None:
-    """A pulse was sent. One that is not heard yet keeps its time, so the silence grows."""
+    """A pulse is about to be sent. One that is not heard yet keeps its time, so the silence grows."""
     bulk.insert(
         connection, pulses, ("name", "rung_at"), [(name, now)],
         conflict="(name) DO UPDATE SET rung_at = excluded.rung_at "
         "WHERE pulses.heard_at >= pulses.rung_at OR pulses.rung_at IS NULL",
     )  # fmt: skip
+
+
+def not_rung(connection: Connection, name: str) -> None:
+    """The broker did not take the pulse, so nobody can be expected to hear any."""
+    connection.execute(pulses.update().where(pulses.c.name == name).values(rung_at=pulses.c.heard_at))
 
 
 def heard(connection: Connection, name: str, *, now: int) -> None:

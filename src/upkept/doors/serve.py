@@ -1,0 +1,107 @@
+"""Running the web process: uvicorn with bounds it does not have by itself."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from asyncio import TimerHandle, Transport
+from socket import socket
+from typing import Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from upkept.doors.app import App, create_app
+from upkept.settings import Settings
+
+HEAD_SECONDS: Final = 10.0
+"""How long a client may take from its connection, or its first byte, to the end of its headers."""
+SWITCH_SECONDS: Final = 0.001
+"""How long a thread keeps the interpreter while another wants it. A commit waits for it several times."""
+CONNECTIONS: Final = 4_000
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn closes idle connections, but waits for ever for headers that trickle in or never come."""
+
+    _head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    _in_head = False
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def configuration(app: App, settings: Settings) -> uvicorn.Config:
+    """How the web process listens: no access log, no server header, bounded everywhere."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=20,
+        limit_concurrency=CONNECTIONS,
+        backlog=1024,
+    )
+
+
+class Server(uvicorn.Server):
+    """Once everything is loaded, it is set apart from the garbage collector: a full collection stops the door for
+    50 ms, and the memory of starting up is given back (14 MB of 113)."""
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; what was accepted by then is committed. The exit status.
+
+    Raises `Config` before it listens.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    server = Server(configuration(create_app(settings), settings))
+    server.run()
+    return 0 if server.started else 3

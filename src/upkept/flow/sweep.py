@@ -1,0 +1,59 @@
+"""Sweep: offer again whatever is due and nobody works on, and work inline where no worker hears.
+
+A broker loses messages, a worker dies between claim and commit, a retry's time comes: all of them are rows in
+SQL whose time has come. The sweeper finds them; it is what makes the broker a mere doorbell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from upkept.flow.bells import IDS_PER_BELL, Bell, bells_for
+from upkept.flow.hub import Hub
+from upkept.store import due
+
+LIMIT = 2_000
+"""Rows offered in one sweep; the next one goes on behind them."""
+RUNS = 100
+
+
+UNCLAIMED = 90_000_000
+"""Microseconds after which a row that was offered again and again is applied by the sweeper itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What waits: inbox ids, the bells that offer it all again, and the ids nobody took although they were offered."""
+
+    ids: tuple[int, ...]
+    bells: tuple[Bell, ...]
+    unclaimed: tuple[int, ...]
+
+    def batches(self) -> list[tuple[int, ...]]:
+        """The ids that any process can apply by itself, in batches, consent first."""
+        mine = [bell for bell in self.bells if bell.task == "apply"]
+        return [bell.ids for bell in sorted(mine, key=lambda bell: bell.queue != "consent")]
+
+
+def look(hub: Hub, *, now: int) -> Due:
+    """What is due now. Three reads; nothing is changed."""
+    with hub.store.read() as connection:
+        rows = due.inbox_rows(connection, now=now, limit=LIMIT)
+        runs = due.run_ids(connection, now=now, limit=RUNS)
+        readbacks = due.any_readback(connection, now=now)
+    bells = bells_for((row.id, row.lane) for row in rows if not row.thin)
+    bells += bells_for(((row.id, "outbound") for row in rows if row.thin), task="fetch")
+    bells += [Bell("outbound", "run", (run,)) for run in runs]
+    bells += [Bell("outbound", "read_back", ())] if readbacks else []
+    unclaimed = [
+        row.id for row in rows
+        if not row.thin and row.lane != "bulk" and row.attempts == 0 and row.received_at < now - UNCLAIMED
+    ]  # fmt: skip
+    return Due(tuple(row.id for row in rows), tuple(bells), tuple(unclaimed[:IDS_PER_BELL]))
+
+
+def offered(hub: Hub, found: Due, *, now: int) -> None:
+    """Its bells were rung: the rows are left alone until the next offer is due."""
+    if found.ids:
+        with hub.store.write() as connection:
+            due.inbox_offered(connection, found.ids, now=now)

@@ -1,0 +1,146 @@
+"""The clock: periodic jobs, each claimed by its slot in SQL, so that any number of clocks (or none) is safe.
+
+The sweeper runs in the courier and in the worker's main process; everything else in the courier. Between two
+ticks nothing is asked of the database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from upkept.flow import runs, sweep
+from upkept.flow.apply import apply
+from upkept.flow.hub import Hub
+from upkept.queue import Ringer
+from upkept.store import jobs
+from upkept.worker import pulse
+from upkept.worker.process import clock, process
+from upkept.worker.retry import ending
+
+log = structlog.get_logger(__name__)
+
+TICK: Final = 5.0
+BROKER_SICK: Final = 30.0
+"""Seconds without one bell that could be rung, after which the sweeper works inline."""
+WORKER_DEAF: Final = 45.0
+INLINE: Final = 4.0
+"""Seconds of inline work in one tick."""
+
+Steps = Iterator[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`do` is taken step by step; a fork of the pool's next child waits for the end of a step only."""
+
+    name: str
+    every: float
+    do: Callable[[Hub, Ringer], Steps]
+
+
+def sweeping(hub: Hub, ringer: Ringer) -> Steps:
+    """Offer again what is due; work inline where the broker is sick, the worker deaf or a row stays unclaimed."""
+    now = clock()
+    found = sweep.look(hub, now=now)
+    if not found.bells:
+        return
+    if ringer.sick_seconds() > BROKER_SICK or pulse.pulse_age(hub.store, now=now) > WORKER_DEAF:
+        yield from _inline(hub, ringer, found.batches())
+        return
+    if ringer.ring(found.bells):
+        sweep.offered(hub, found, now=now)
+    if found.unclaimed:
+        yield from _inline(hub, ringer, [found.unclaimed])
+
+
+def _inline(hub: Hub, ringer: Ringer, batches: Sequence[tuple[int, ...]]) -> Steps:
+    until = time.monotonic() + INLINE
+    for ids in batches:
+        ringer.ring(apply(hub, ids, now=clock).bells)
+        yield
+        if time.monotonic() > until:
+            return
+
+
+def pulsing(hub: Hub, ringer: Ringer) -> Steps:
+    """Send a pulse to each worker; one that the broker did not take was not sent."""
+    for name, queue in pulse.LANES.items():
+        with hub.store.write() as connection:
+            jobs.rung(connection, name, now=clock())
+        if not ringer.ring_one("pulse", queue, [name]):
+            with hub.store.write() as connection:
+                jobs.not_rung(connection, name)
+        yield
+
+
+def pulling(hub: Hub, ringer: Ringer) -> Steps:
+    """Start the scheduled pulls that are due."""
+    ringer.ring(runs.due(hub, clock()))
+    yield
+
+
+OF_THE_WORKER: Final = (Job("sweep", TICK, sweeping),)
+OF_THE_COURIER: Final = (*OF_THE_WORKER, Job("pulse", pulse.EVERY, pulsing), Job("pulls", 15.0, pulling))
+
+
+class Clock(threading.Thread):
+    """Ticks until it is stopped. A job that fails is told and has its next slot."""
+
+    def __init__(self, known: Sequence[Job]) -> None:
+        super().__init__(name="clock", daemon=True)
+        self._known = {job.name: job for job in known}
+        self._ending = threading.Event()
+        self._slots: dict[str, int] = {}
+
+    def run(self) -> None:
+        while not self._ending.wait(TICK):
+            self.tick()
+
+    def stop(self) -> None:
+        self._ending.set()
+        if self.is_alive():
+            self.join(timeout=10)
+
+    def tick(self) -> None:
+        """Claim the slots that have come, and do what was claimed."""
+        try:
+            with process.stepping():
+                hub, ringer = process.hub(), process.ringer()
+                claimed = self._claim(hub)
+            for job in claimed:
+                self._do(job, hub, ringer)
+        except Exception as error:
+            self._failed("tick", error)
+
+    def _claim(self, hub: Hub) -> list[Job]:
+        now = clock()
+        slots = {name: int(now / (job.every * 1_000_000)) for name, job in self._known.items()}
+        come = {name: slot for name, slot in slots.items() if self._slots.get(name) != slot}
+        if not come:
+            return []
+        with hub.store.write() as connection:
+            claimed = jobs.claim(connection, come, now=now)
+        self._slots.update(come)
+        return [self._known[name] for name in come if name in claimed]
+
+    def _do(self, job: Job, hub: Hub, ringer: Ringer) -> None:
+        steps = job.do(hub, ringer)
+        try:
+            more = True
+            while more and not self._ending.is_set():
+                with process.stepping():
+                    more = next(steps, self) is not self
+        except Exception as error:
+            self._failed(job.name, error)
+
+    def _failed(self, job: str, error: Exception) -> None:
+        end = ending(error)
+        tell = log.error if end.level == "error" else log.info
+        tell("job_failed", job=job, error=type(error).__name__, cure=end.cure,
+             **({"exc_info": error} if end.traceback else {"detail": str(error)}))  # fmt: skip

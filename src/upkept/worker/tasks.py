@@ -1,0 +1,54 @@
+"""The tasks. A message carries ids; SQL says what is to be done with them."""
+
+from __future__ import annotations
+
+from upkept.flow import fetch as flow_fetch
+from upkept.flow import pull as flow_pull
+from upkept.flow.apply import apply as flow_apply
+from upkept.flow.bells import Bell
+from upkept.flow.hub import Hub
+from upkept.queue import app
+from upkept.store import jobs
+from upkept.worker.process import clock
+from upkept.worker.retry import attempt
+
+READBACKS = 50
+"""Records read back in one task."""
+
+
+@app.task(name="upkept.apply")
+def apply(ids: list[int]) -> None:
+    """Apply a batch of inbox rows."""
+    if ids:
+        attempt("apply", lambda hub: flow_apply(hub, ids, now=clock).bells)
+
+
+@app.task(name="upkept.run")
+def run(ids: list[int]) -> None:
+    """Take runs one bounded step further."""
+    for run_id in ids:
+        attempt("run", lambda hub, run_id=run_id: flow_pull.step(hub, run_id, now=clock))  # type: ignore[misc]
+
+
+@app.task(name="upkept.fetch")
+def fetch(ids: list[int]) -> None:
+    """Read what thin events point at."""
+    attempt("fetch", lambda hub: flow_fetch.fetch(hub, ids, now=clock))
+
+
+@app.task(name="upkept.read_back")
+def read_back(ids: list[int]) -> None:
+    """Read records back whose wish is due."""
+    attempt("read_back", lambda hub: flow_fetch.read_back(hub, now=clock, limit=READBACKS))
+
+
+@app.task(name="upkept.pulse")
+def pulse(name: str) -> None:
+    """A worker that hears this is alive, and so is the way to it."""
+    attempt("pulse", lambda hub: _heard(hub, name))
+
+
+def _heard(hub: Hub, name: str) -> tuple[Bell, ...]:
+    with hub.store.write() as connection:
+        jobs.heard(connection, name, now=clock())
+    return ()
