@@ -118,7 +118,7 @@ def conflicts(head: Head | None, fact: AdmittedFact, *, policies: Policies = DEF
         ):
             return True
     began = {i.kind: i.value for i in head.claims if i.start == at}
-    return any(kind in began and began[kind] != value for kind, value in doc.get("c", {}).items())
+    return any(value is not None and began.get(kind, value) != value for kind, value in doc.get("c", {}).items())
 
 
 def changed_late(before: Head | None, after: Head, fact: AdmittedFact, *, walked_at: int | None) -> bool:

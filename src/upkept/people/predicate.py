@@ -141,20 +141,27 @@ def _ordered(held: Any, operator: str, value: Any) -> bool:
     return a >= b if operator == ">=" else a <= b
 
 
-def _date(held: int, operator: str, value: Any, now: int, zone: tzinfo) -> bool:
+def _date(held: float, operator: str, value: Any, now: int, zone: tzinfo) -> bool:
     if _is_relative(value):
         limit = now - int(value["days_ago"] * _DAY)
         return held > limit if operator == ">" else held < limit
     seconds = _as_number(value)
-    if seconds is None:
+    if seconds is None or not _representable(seconds):
         return False
     day = from_us(int(seconds * 1_000_000)).astimezone(zone).date()
-    start, end = _midnight(day.year, day.month, day.day, zone), None
-    if operator == "<":
-        return held < start
     following = day + timedelta(days=1)
+    start = _midnight(day.year, day.month, day.day, zone)
     end = _midnight(following.year, following.month, following.day, zone)
-    return held >= end if operator == ">" else start <= held < end
+    if operator == "=":
+        return start <= held < end
+    if operator in (">", "<="):
+        return (held >= end) == (operator == ">")
+    return (held < start) == (operator == "<")
+
+
+def _representable(seconds: float) -> bool:
+    """Within what a calendar day can be found for: the years 70 to 5138."""
+    return -60_000_000_000 < seconds < 100_000_000_000
 
 
 def _midnight(year: int, month: int, day: int, zone: tzinfo) -> int:
@@ -167,8 +174,9 @@ def _is_date(field: str, held: Any) -> bool:
     return field.endswith("_at") and isinstance(held, int | float) and not isinstance(held, bool)
 
 
-def _instant(held: Any) -> int:
-    return int(held["$t"]) if isinstance(held, dict) else int(held * 1_000_000)
+def _instant(held: Any) -> float:
+    instant: float = held["$t"] if isinstance(held, dict) else held * 1_000_000
+    return instant
 
 
 def _is_relative(value: Any) -> bool:
@@ -213,7 +221,7 @@ def _check_filter(predicate: Predicate, where: str, in_segment: bool) -> list[st
     field, operator = predicate["field"], predicate.get("operator")
     if not isinstance(field, str) or not _known(field):
         return [f"{where}.field is unknown; a custom attribute is written custom_attributes.NAME"]
-    if operator not in _OPERATORS:
+    if not isinstance(operator, str) or operator not in _OPERATORS:
         return [f"{where}.operator must be one of {' '.join(sorted(_OPERATORS))}"]
     if "value" not in predicate:
         return [f"{where}.value is missing"]
@@ -244,7 +252,7 @@ def _misuse(field: str, operator: str, value: Any) -> str | None:
         if operator not in ("=", ">", "<"):
             return f"{operator} cannot be used with a date"
         seconds = _as_number(value)
-        if seconds is None or not abs(seconds) < 100_000_000_000:
+        if seconds is None or not _representable(seconds):
             return "a date is given in unix seconds"
     if operator in _ORDER and _as_number(value) is None:
         return f"{operator} needs a number or a date"
