@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from upkept.contract import Retryable
+from upkept.failpoints import reach
 from upkept.flow.bells import Bell
 from upkept.flow.component import Outgrown
 from upkept.flow.effect import write
@@ -56,6 +57,7 @@ def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int]) -> Applied:
     """Claim those of `ids` that are free and apply them. Raises `Retryable` when the database is away."""
     with hub.store.write() as connection:
         rows = inbox.claim(connection, ids, now=now())
+    reach("apply.claimed")
     applied = Applied()
     if rows:
         works, ended = normalize(hub, [row for row in rows if not row.thin], now=now())
@@ -95,6 +97,8 @@ def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], in
                 _count_runs(connection, outcomes, effect.news)
                 if not inbox.finish(connection, outcomes):
                     raise FenceBroken
+                reach("apply.before_commit")
+            reach("apply.after_commit")
             break
         except Outgrown as larger:
             also |= larger.ids

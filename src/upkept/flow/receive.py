@@ -22,6 +22,7 @@ from upkept.contract import (
     Retryable,
     Skipped,
 )
+from upkept.failpoints import reach
 from upkept.flow.bells import Bell, bells_for
 from upkept.flow.hub import Hub
 from upkept.people.consent import ConsentFact, admit_consent
@@ -86,6 +87,8 @@ def _commit(hub: Hub, batch: Sequence[Received], now: int) -> list[Kept]:
         opt_outs = [pair for received in batch for pair in received.consents]
         if opt_outs:
             consent.insert(connection, opt_outs, now=now)
+        reach("receive.before_commit")
+    reach("receive.after_commit")
     return [Kept(bells=tuple(_bells(received, new))) for received in batch]
 
 
