@@ -1,12 +1,19 @@
-"""What every command begins with: the settings of this process, and its logs."""
+"""What every command begins with: the settings of this process, its logs, and the hub."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import TYPE_CHECKING
 
 from upkept import log
+from upkept.contract import Config
 from upkept.settings import Settings, load
+
+if TYPE_CHECKING:
+    from upkept.flow.hub import Hub
 
 
 @cache
@@ -15,3 +22,24 @@ def current_settings() -> Settings:
     settings = load(os.environ)
     log.setup(settings)
     return settings
+
+
+@contextmanager
+def opened_hub(*, migrate: bool = False) -> Iterator[Hub]:
+    """The hub of this installation on a database of its own keys; with `migrate` its tables are made if need be."""
+    from upkept.flow.belonging import check_keys
+    from upkept.flow.opening import open_hub
+    from upkept.store.migrations import pending, upgrade_store
+
+    hub = open_hub(current_settings(), pool_size=2)
+    try:
+        with hub.store.read() as connection:
+            behind = pending(connection)
+        if behind and not migrate:
+            raise Config("the database lacks tables of this version; run: upkept migrate")
+        if behind:
+            upgrade_store(hub.store)
+        check_keys(hub)
+        yield hub
+    finally:
+        hub.store.close()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from upkept.cli.context import current_settings
-from upkept.settings import Settings
+from upkept.contract import Retryable
+from upkept.settings import RESERVED, Settings
+
+if TYPE_CHECKING:
+    from upkept.flow.hub import Hub
 
 commands = typer.Typer()
 
@@ -17,25 +22,18 @@ commands = typer.Typer()
 @commands.command()
 def up() -> None:
     """Start the whole hub: broker, web, worker and courier. Ctrl-C ends it."""
-    from upkept.keys import ensure_keys
-    from upkept.registry import load_connections
-    from upkept.settings import RESERVED
-    from upkept.store.engine import open_store
-    from upkept.store.migrations import upgrade
     from upkept.supervisor import Supervisor, only_one, port_is_free, roster
     from upkept.worker.pulse import DEAF, pulse_age
 
     settings = current_settings()
     with only_one(settings.home):
-        ensure_keys(settings.home, settings.secret_key)
-        connected = [name for name in load_connections(settings) if name not in RESERVED]
         port_is_free(settings)
-        upgrade(settings.database_url)
-        store = open_store(settings.database_url, pool_size=1)
+        hub = _migrated(settings)
 
         def deaf(name: str, since: float) -> bool:
-            return pulse_age(store, name, now=time.time_ns() // 1000, since=int(since * 1_000_000)) > DEAF
+            return pulse_age(hub.store, name, now=time.time_ns() // 1000, since=int(since * 1_000_000)) > DEAF
 
+        connected = [name for name in hub.connections if name not in RESERVED]
         supervisor = Supervisor(roster(settings), _say, deaf)
         raise typer.Exit(supervisor.run(when_ready=lambda: _welcome(settings, connected)))
 
@@ -45,7 +43,7 @@ def web() -> None:
     """Serve the doors: webhooks, health, metrics."""
     from upkept.doors.serve import run
 
-    raise typer.Exit(run(current_settings()))
+    raise typer.Exit(run(_belonging(current_settings())))
 
 
 @commands.command()
@@ -57,7 +55,7 @@ def worker(
     """Do the work that the inbox holds: one prefork worker, or with --courier the threaded one."""
     from upkept.worker.main import run
 
-    raise typer.Exit(run(courier=courier, settings=current_settings()))
+    raise typer.Exit(run(courier=courier, settings=_belonging(current_settings())))
 
 
 @commands.command()
@@ -65,18 +63,40 @@ def beat() -> None:
     """Ring the bells of the schedule; the courier does it too, and any number of beats is safe."""
     from upkept.worker.main import run_beat
 
-    raise typer.Exit(run_beat(current_settings()))
+    raise typer.Exit(run_beat(_belonging(current_settings())))
 
 
 @commands.command()
 def migrate() -> None:
     """Bring the database to this version's tables; safe to run twice and from several machines."""
-    from upkept.store.migrations import upgrade
-
-    settings = current_settings()
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    upgrade(settings.database_url)
+    _migrated(current_settings())
     print("The database is up to date.")
+
+
+def _migrated(settings: Settings) -> Hub:
+    """The hub on a database with all tables that belongs to our keys."""
+    from upkept.flow.belonging import check_keys
+    from upkept.flow.opening import open_hub
+    from upkept.store.migrations import upgrade_store
+
+    hub = open_hub(settings, pool_size=1)
+    upgrade_store(hub.store)
+    check_keys(hub)
+    return hub
+
+
+def _belonging(settings: Settings) -> Settings:
+    """Refuse a database of other keys; one that is away or empty is the process's own concern, later."""
+    from sqlalchemy.exc import DBAPIError
+
+    from upkept.flow.belonging import check_keys
+    from upkept.flow.opening import open_hub
+
+    hub = open_hub(settings, pool_size=1)
+    with contextlib.suppress(Retryable, DBAPIError):
+        check_keys(hub)
+    hub.store.close()
+    return settings
 
 
 def _say(text: str) -> None:
@@ -90,7 +110,7 @@ def _welcome(settings: Settings, connected: list[str]) -> None:
 
     config = settings.config_path
     rows = [
-        ("listening", f"{settings.url}   (docs at /api/docs, health at /readyz)"),
+        ("listening", f"{settings.url}   (health at /readyz)"),
         *(("webhooks", f"{settings.url}/hooks/{name}") for name in connected),
         ("data", str(settings.home)),
         ("keys", f"{keys_path(settings.home)}   (back it up together with the data)"),

@@ -1,0 +1,41 @@
+"""What commands print: one JSON document, or a table for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+WIDE: Final = 1_000
+
+
+def print_json(value: Any) -> None:
+    """One document on standard output, and nothing else."""
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
+    print()
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Each on a line of its own."""
+    for line in lines:
+        print(line)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
+    """A table on standard output; `empty` is said where there are no rows."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not rows:
+        print(empty)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=not sys.stdout.isatty(), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    # Where nobody looks the table is for grep: a row is a line, however long.
+    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)

@@ -1,0 +1,149 @@
+"""The commands about what flows: resync (a file of its own), runs, status, inbox, replay.
+
+`--json` prints one document on standard output; progress and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from upkept.cli import complain, resync
+from upkept.cli.context import opened_hub
+from upkept.cli.output import print_json, print_lines, print_table
+from upkept.contract import Config
+
+if TYPE_CHECKING:
+    from upkept.flow.hub import Hub
+    from upkept.store.runs import Run
+
+commands = typer.Typer()
+commands.add_typer(resync.commands)
+
+NOTHING: Final = 4
+"""The exit status of a command that found nothing to act on."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+OfConnection = Annotated[str | None, typer.Option("--connection", help="Only of this connection.")]
+
+
+@commands.command()
+def runs(connection: OfConnection = None, as_json: Json = False) -> None:
+    """The newest runs and how they stand."""
+    from upkept.cli.follow import as_json as run_as_json
+    from upkept.store import runs as stored
+
+    with opened_hub() as hub, hub.store.read() as open_store:
+        found = stored.listed(open_store, name=connection)
+    if as_json:
+        print_json({"runs": [run_as_json(run) for run in found]})
+        return
+    columns = ("run", "kind", "connection", "state", "scanned", "changed", "unchanged", "failed", "started")
+    print_table(columns, [_run_row(run) for run in found], empty="no run yet; begin one: upkept resync CONNECTION")
+    print_lines(f"run {run.id}: {run.reason}" for run in found if run.reason)
+
+
+@commands.command()
+def status(as_json: Json = False) -> None:
+    """How the hub stands: connections, what waits, what is dead, and what waits for you."""
+    from upkept.cli import standing
+
+    with opened_hub() as hub:
+        report = standing.standing(hub)
+    if as_json:
+        print_json(report)
+        return
+    standing.show(report)
+
+
+@commands.command()
+def inbox(
+    state: Annotated[str | None, typer.Option(help="new, claimed, done, skipped or dead.")] = None,
+    connection: OfConnection = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """What arrived and what became of it. Bodies are not shown: they hold personal data."""
+    from upkept.cli.follow import moment
+    from upkept.store import inbox as stored
+
+    _known_state(state)
+    with opened_hub() as hub, hub.store.read() as open_store:
+        rows = stored.listed(open_store, state=state, connection_name=connection, limit=limit)
+    found = [
+        {
+            "id": row.id, "connection": row.connection, "kind": row.kind, "state": row.state,
+            "received_at": moment(row.received_at), "attempts": row.attempts, "reason": row.reason,
+        }
+        for row in rows
+    ]  # fmt: skip
+    if as_json:
+        print_json({"rows": found})
+        return
+    columns = ("id", "connection", "kind", "state", "received_at", "attempts", "reason")
+    print_table(columns, [[row[column] for column in columns] for row in found], empty="no such row")
+
+
+@commands.command()
+def replay(
+    ids: Annotated[list[int] | None, typer.Argument(help="Ids of inbox rows.", metavar="ID…")] = None,
+    state: Annotated[str | None, typer.Option(help="All rows in this state, for example dead.")] = None,
+    connection: OfConnection = None,
+    as_json: Json = False,
+) -> None:
+    """Work on rows again, after a fix. Status 4 if there are none, 1 if one is dead again."""
+    if bool(ids) == bool(state):
+        raise typer.BadParameter("name rows by id, or all of a state with --state dead", param_hint="ID…")
+    _known_state(state)
+    with opened_hub() as hub:
+        counts = _replayed(hub, ids or [], state, connection)
+    if not counts:
+        complain(Config("there is nothing to replay; see: upkept inbox --state dead"))
+        raise typer.Exit(NOTHING)
+    if as_json:
+        print_json({"replayed": sum(counts.values()), **counts})
+    else:
+        print(f"replayed {sum(counts.values()):,}: " + ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items())))
+        if counts.get("dead"):
+            complain(Config("see the reasons: upkept inbox --state dead"))
+    raise typer.Exit(int(bool(counts.get("dead"))))
+
+
+def _replayed(hub: Hub, ids: list[int], state: str | None, connection: str | None) -> dict[str, int]:
+    """Offer the rows again and work on them here; how many ended in which state."""
+    from upkept.cli.follow import BATCH, clock, ring
+    from upkept.flow import alarm
+    from upkept.flow.bells import Bell
+    from upkept.store import inbox as stored
+
+    with hub.store.write() as open_store:
+        rows = [row for row, _ in stored.replay(open_store, now=clock(), ids=ids, state=state, name=connection)]
+    counts: dict[str, int] = {}
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        with hub.store.read() as open_store:
+            thin = stored.thin(open_store, batch)
+        ring(hub, [Bell("inbound", "apply", tuple(row for row in batch if row not in set(thin)))])
+        ring(hub, [Bell("outbound", "fetch", tuple(thin))])
+        with hub.store.read() as open_store:
+            ended = stored.states(open_store, batch)
+        for _, became in ended:
+            counts[became] = counts.get(became, 0) + 1
+    for name in {connection} if connection else set(hub.connections):
+        if rows and not counts.get("dead"):
+            alarm.settle(hub, f"fetch:{name}", now=clock())
+    return counts
+
+
+def _known_state(state: str | None) -> None:
+    known = ("new", "claimed", "done", "skipped", "dead")
+    if state is not None and state not in known:
+        raise typer.BadParameter(f"{state!r} is none of {', '.join(known)}", param_hint="--state")
+
+
+def _run_row(run: Run) -> list[Any]:
+    from upkept.cli.follow import moment
+
+    counts = [f"{n:,}" for n in (run.scanned, run.changed, run.unchanged, run.failed)]
+    return [run.id, run.kind, run.connection, run.state, *counts, moment(run.started_at)]
