@@ -6,6 +6,9 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -244,9 +247,15 @@ def test_idempotency_keys_replay_and_refuse(fake: FakeStripe) -> None:
     again = client.v1.customers.create({"email": "a@example.com"}, {"idempotency_key": "k1"})
     assert first.id == again.id
     assert again.last_response.headers["Idempotent-Replayed"] == "true"
+    for _ in range(2):
+        with pytest.raises(stripe.CardError):
+            client.v1.charges.create(
+                {"amount": 500, "currency": "usd", "source": "tok_chargeCustomerFail"}, {"idempotency_key": "k2"}
+            )
+    assert len(client.v1.charges.list().data) == 1
     with pytest.raises(stripe.IdempotencyError):
         client.v1.customers.create({"email": "b@example.com"}, {"idempotency_key": "k1"})
-    assert client.v1.events.list().data[0].request.idempotency_key == "k1"
+    assert client.v1.events.list({"type": "customer.created"}).data[0].request.idempotency_key == "k1"
 
 
 def test_webhooks_are_signed_and_tried_again_with_a_fresh_signature(fake: FakeStripe) -> None:
@@ -417,3 +426,16 @@ def test_a_stopped_server_answers_no_more() -> None:
     fake.stop()
     with pytest.raises(stripe.APIConnectionError):
         client.v1.customers.list()
+
+
+def test_it_runs_as_a_program_and_ends_when_told() -> None:
+    command = [sys.executable, "-m", "upkept.testing.fake_stripe", "--port", "0", "--api-version", "2017-08-15"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        url = re.search(r"http://127\.0\.0\.1:\d+", program.stdout.readline())
+        assert url is not None
+        client = StripeClient("sk_test_12345678", base_addresses={"api": url[0]})
+        client.v1.customers.create({"email": "ann@example.com"})
+        assert client.v1.events.list().data[0].api_version == "2017-08-15"
+        program.terminate()
+        assert program.wait(10) == 0

@@ -81,6 +81,9 @@ def ask(
             if isinstance(ours, NotFound):
                 ours.read_at = vendor_time(sent, ctx.now, header(error, "date"))
             raise ours from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # A proxy in between answers `{"error": "text"}`: SDK 16 takes the shape of Stripe's errors for granted.
+            raise Retryable(f"Stripe {endpoint}: the answer is not Stripe's; the hub asks again") from error
         answered = ctx.now
     if not isinstance(response.data, Mapping):
         raise Retryable(f"Stripe {endpoint}: the answer is not an object; the hub asks again")

@@ -55,6 +55,11 @@ IDLE: Final = 30.0
 """Seconds a kept-alive connection may be silent."""
 
 _VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
+BROKEN: Final = {
+    "garbage": b'{"object": "list", "data": [',
+    "array": b"[]",
+    "empty": b'{"object": "list", "data": [], "has_more": true}',
+}
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -125,7 +130,6 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], world: World) -> None:
         self.world = world
-        self.saved: dict[tuple[str, str], tuple[str, Answer]] = {}
         self._connections: set[socket.socket] = set()
         super().__init__(address, _Handler)
 
@@ -213,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> Answer:
         """An idempotent POST (https://docs.stripe.com/api/idempotent_requests): the first answer is kept."""
         mark = hashlib.sha256(repr((self.path, params)).encode()).hexdigest()
-        saved = self.server.saved.get((id_of(ledger), key))
+        saved = ledger.answers.get(key)
         if saved is not None and saved[0] != mark:
             message = (
                 "Keys for idempotent requests can only be used with the same parameters they were first used with."
@@ -222,8 +226,13 @@ class _Handler(BaseHTTPRequestHandler):
         if saved is not None:
             status, first, body = saved[1]
             return status, {**first, "Idempotent-Replayed": "true", "Idempotency-Key": key}, body
-        answer = 200, headers, self._do(route, id, ledger, params, version)
-        self.server.saved[id_of(ledger), key] = (mark, answer)
+        try:
+            answer = 200, headers, self._do(route, id, ledger, params, version)
+        except ApiError as error:
+            if error.status != 402:  # refused before anything was done: not kept
+                raise
+            answer = error.status, headers, json.dumps({"error": error.details}).encode()
+        ledger.answers[key] = (mark, answer)
         return answer
 
     def _do(self, route: Route, id: str, ledger: Ledger, params: Params, version: str) -> bytes:
@@ -255,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif how == "html":
             self._send(502, {"Content-Type": "text/html"}, b"<html><h1>502 Bad Gateway</h1></html>")
         else:
-            self._send(200, {}, b'{"object": "list", "data": [')
+            self._send(200, {}, BROKEN[how])
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)
@@ -268,11 +277,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
-
-
-def id_of(ledger: Ledger) -> str:
-    """A name of the account and mode."""
-    return f"{ledger.account}/{ledger.livemode}"
 
 
 def _key(authorization: str) -> str:

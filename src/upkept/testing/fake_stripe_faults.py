@@ -18,7 +18,7 @@ class Faults:
     - `rate_limit`: `{"after": calls, "retry_after": seconds, "times": n}` answers 429 for `times` calls (else until
       ended) once `after` calls went well; `{"per_second": n}` 429 beyond n calls of one endpoint in a second.
     - `fail_next`: one entry for each call to come: a status, "reset" (the connection breaks), "garbage" (200 and half
-      a JSON), "html" (a proxy's 502).
+      a JSON), "array" (200 and no object), "empty" (an empty page that promises more), "html" (a proxy's 502).
     - `revoked`: every key gets 401. `forbidden`: resources ("invoices") that get 403.
     - `freeze`: `{"list": "customers", "page": n}`: that list answers its page n for ever.
     - `slow`: seconds before each answer.
@@ -52,7 +52,7 @@ class Faults:
 
 
 class Broken(Exception):
-    """Do not answer as asked but so: "reset", "garbage" or "html"."""
+    """Do not answer as asked but as `fail_next` says."""
 
 
 @dataclass

@@ -50,7 +50,7 @@ class Ledger:
     """The objects of one account and mode. `announce` is called with each new event.
 
     `undelivered` are events no endpoint took, `declining` payment methods that do not pay, `warned` trials that
-    were told they end.
+    were told they end, `answers` the first answers to idempotency keys.
     """
 
     account: str
@@ -67,6 +67,7 @@ class Ledger:
     undelivered: set[str] = field(default_factory=set)
     declining: set[str] = field(default_factory=set)
     warned: set[str] = field(default_factory=set)
+    answers: dict[str, tuple[str, tuple[int, dict[str, str], bytes]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._random = random.Random(f"{self.seed}{self.account}{self.livemode}")  # noqa: S311

@@ -66,9 +66,7 @@ class World:
         return found
 
     def announce(self, ledger: Ledger, event: Object) -> None:
-        """Send a new event to the endpoints that want it."""
-        if ledger.connected:
-            event["account"] = ledger.account
+        """Send a new event to the endpoints that want it; there, and not when read, a Connect event names `account`."""
         wanted = [
             endpoint
             for endpoint in self.postman.endpoints.values()
@@ -76,7 +74,8 @@ class World:
         ]
         event["pending_webhooks"] = len(wanted)
         for endpoint in wanted:
-            shown = notification(ledger, event) if endpoint.thin else ledger.view("event", event)
+            origin = {"account": ledger.account} if ledger.connected else {}
+            shown = notification(ledger, event) if endpoint.thin else {**ledger.view("event", event), **origin}
             self.postman.post(event["id"], endpoint, shown, ledger.undelivered)
 
     def add_endpoint(self, said: Object, id: str) -> Endpoint:
