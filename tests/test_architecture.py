@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 from upkept.cli import build
 from upkept.registry import GROUP, load_connector
+from upkept.settings import load
+from upkept.supervisor import roster
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -228,6 +230,17 @@ def test_every_command_explains_itself_and_its_options(words: str) -> None:
 )
 def test_the_commands_of_this_part_are_there(words: str) -> None:
     assert words in commands()
+
+
+def test_procfile_and_compose_run_the_processes_of_up() -> None:
+    ran = {
+        name: set(re.findall(r"upkept ((?:web|worker|beat|migrate)(?: --\w+)*)", (ROOT / name).read_text()))
+        for name in ("Procfile", "docker-compose.yml")
+    }
+    assert ran["Procfile"] == ran["docker-compose.yml"] == {"migrate", "web", "worker", "worker --courier"}
+    assert {" ".join(child.command()[3:]) for child in roster(load({"UPKEPT_BROKER_URL": "redis://x"}))} == (
+        ran["Procfile"] - {"migrate"}
+    )
 
 
 def test_completion_is_offered() -> None:
