@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -54,7 +55,11 @@ class Commits:
         self._keep = keep
         self._ring = ring
         self._arriving: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._write, name=f"commit-{n}", daemon=True) for n in range(writers)]
+        self._threads = [
+            threading.Thread(target=self._write, args=(n,), name=f"commit-{n}", daemon=True) for n in range(writers)
+        ]
+        self._began = [inf] * writers
+        self._stuck = False
         self._open: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop
         self._watch: asyncio.Task[None] | None = None
@@ -78,13 +83,15 @@ class Commits:
             await asyncio.to_thread(thread.join, ANSWER_WITHIN)
 
     def put(self, received: Received, size: int) -> asyncio.Future[Kept]:
-        """Queue a request for the next commit. Raises `Busy` when too much is pending.
+        """Queue a request for the next commit. Raises `Busy` when too much is pending or every commit hangs.
 
         The future fails with `Busy` if no commit comes about in time.
         """
         rows = len(received.arrivals)
         if self.pending_rows + rows > PENDING_ROWS or self.pending_bytes + size > PENDING_BYTES:
             raise Busy("too much is waiting to be stored", after=2)
+        if self._stuck:
+            raise Busy("the database does not answer", after=5)
         self.pending_rows += rows
         self.pending_bytes += size
         waiting = Waiting(received, size, time.monotonic(), self._loop.create_future())
@@ -92,16 +99,16 @@ class Commits:
         self._arriving.put(waiting)
         return waiting.kept
 
-    def _write(self) -> None:
+    def _write(self, number: int) -> None:
         while batch := self._next_batch():
+            self._began[number] = time.monotonic()
             try:
                 kept = self._keep([waiting.received for waiting in batch])
+                self._ring([bell for one in kept for bell in one.bells])
             except Exception as error:
                 kept = [Kept(error=error) for _ in batch]
-            bells = [bell for one in kept for bell in one.bells]
-            if bells:
-                self._ring(bells)
-                self._loop.call_soon_threadsafe(self._answer, batch, kept)
+            self._began[number] = inf
+            self._loop.call_soon_threadsafe(self._answer, batch, kept)
 
     def _next_batch(self) -> list[Waiting]:
         """Whatever has arrived, up to a bound; empty when it is time to end."""
@@ -133,6 +140,7 @@ class Commits:
         while True:
             await asyncio.sleep(0.25)
             late = time.monotonic() - ANSWER_WITHIN
+            self._stuck = max(self._began) < late
             while self._open and (self._open[0].kept.done() or self._open[0].since < late):
                 waiting = self._open.popleft()
                 if not waiting.kept.done():

@@ -75,8 +75,6 @@ def readiness(hub: Hub, broker_sick_seconds: float) -> dict[str, Any]:
             found = store_gauges.gauges(connection)
     except (Retryable, Config) as error:
         return {**report, "database": str(error)}
-    except DBAPIError:
-        return {**report, "migrations": "missing: run `upkept migrate`"}
     deaf = {name: (now - since) / 1e6 for name, since in found.deaf_since.items() if since is not None}
     workers = {name: f"deaf for {s:.0f} s" for name, s in deaf.items() if s > DEAF_SECONDS}
     waiting = sum(rows for (*_, state), rows in found.inbox.items() if state != "dead")

@@ -48,6 +48,8 @@ class Publisher:
 
     def offer(self, bells: Sequence[Bell]) -> None:
         """Take bells to be rung soon; never blocks and never raises."""
+        if not bells:
+            return
         with self._lock:
             waiting = sum(map(len, self._ids.values()))
             for bell in bells:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import signal
 import sys
 from asyncio import TimerHandle, Transport
 from socket import socket
@@ -96,11 +97,18 @@ class Server(uvicorn.Server):
             trim(0)
 
 
+def _ended(*_: object) -> None:
+    raise SystemExit(0)
+
+
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; what was accepted by then is committed. The exit status.
 
     Raises `Config` before it listens.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has ended; an end that was asked for is no failure.
+        signal.signal(number, _ended)
     sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(configuration(create_app(settings), settings))
     server.run()

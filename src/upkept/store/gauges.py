@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from upkept.store import alerts, jobs
 
@@ -54,6 +54,8 @@ def gauges(connection: Connection) -> Gauges:
 
 
 def schema(connection: Connection) -> str | None:
-    """The migration this database stands at."""
+    """The migration this database stands at, None before the first."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
     row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
     return row[0] if row else None

@@ -47,3 +47,9 @@ def unheard_since(connection: Connection, name: str) -> int | None:
     if row is None or row.rung_at is None or (row.heard_at is not None and row.heard_at >= row.rung_at):
         return None
     return int(row.rung_at)
+
+
+def last_heard(connection: Connection) -> int | None:
+    """When any worker last heard a pulse; None if none ever did."""
+    row = connection.exec_driver_sql("SELECT max(heard_at) FROM pulses").one()
+    return None if row[0] is None else int(row[0])
