@@ -7,13 +7,14 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from upkept.contract import Part, RecordRef
+from upkept.contract import Part, RecordRef, Said
 from upkept.flow.hub import Hub
 from upkept.people.consent import ConsentFact, ConsentState, decide
 from upkept.people.consent import subjects as consent_subjects
 from upkept.people.derive import Person, RecordView, derive
 from upkept.people.facts import decode, digest, encode
 from upkept.people.fold import Cell, live
+from upkept.people.head import Glance
 from upkept.people.predicate import segments_of
 from upkept.people.values import RecordKey, Stamp
 from upkept.store import consent
@@ -57,20 +58,28 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, lis
     connector = hub.connections[owner.key.connection].connector if owner.key.connection in hub.connections else None
     if connector is None or connector.summarize is None:
         return {}
-    folded = {RecordRef(p.key.type, p.key.id): p for p in parts if p.head is not None}
-    fields = {n: decode(c.value) for n, c in owner.head.cells.items()} if owner.head is not None else {}
-    seen = [
-        Part(ref=ref, fields={n: decode(c.value) for n, c in p.head.cells.items()}, deleted=p.deleted)
-        for ref, p in sorted(folded.items())
-        if p.head is not None
-    ]
+    newest: dict[RecordRef, Stamp | None] = {}
+    seen: list[Part] = []
+    for part in parts:
+        glance = part.glance()
+        if glance is not None:
+            ref = RecordRef(part.key.type, part.key.id)
+            newest[ref] = glance.newest
+            seen.append(Part(ref=ref, fields=_decoded(glance), deleted=part.deleted))
+    seen.sort(key=lambda part: part.ref)
+    own = owner.glance() or Glance({}, None)
     summary: dict[str, list[object]] = {}
-    for name, said in connector.summarize(fields, seen).items():
-        used = [folded[ref].head for ref in said.used] or [owner.head]
-        stamps = [head.newest for head in used if head is not None and head.newest is not None]
+    for name, said in connector.summarize(_decoded(own), seen).items():
+        stamps = [stamp for ref in said.used if (stamp := newest[ref]) is not None]
+        if not said.used and own.newest is not None:
+            stamps = [own.newest]
         if stamps:
             summary[name] = [encode(said.value), *max(stamps)]
     return summary
+
+
+def _decoded(glance: Glance) -> dict[str, Said]:
+    return {name: decode(value) if value.__class__ is dict else value for name, value in glance.values.items()}
 
 
 def subjects(hub: Hub, records: Iterable[Record]) -> set[str]:

@@ -20,6 +20,13 @@ class Cell(NamedTuple):
     since: Stamp
 
 
+class Glance(NamedTuple):
+    """What a summary needs of a part: its encoded values, and the newest stamp."""
+
+    values: dict[str, Json]
+    newest: Stamp | None
+
+
 class Owner(NamedTuple):
     """The record, of the same connection, that a part belongs to."""
 
@@ -57,6 +64,9 @@ class Head:
             if interval.end is None and interval.kind == kind:
                 return interval.value
         return None
+
+    def glance(self) -> Glance:
+        return Glance({name: cell[0] for name, cell in self.cells.items()}, self.newest)
 
     def dump(self) -> dict[str, Any]:
         """Equal heads dump alike. Every stamp is written once, cells name it by its place."""
@@ -106,6 +116,13 @@ class Head:
             doc.get("a"),
             None if newest is None else table[newest],
         )
+
+
+def glance_at(doc: Mapping[str, Any]) -> Glance:
+    """`Head.load(doc).glance()` in a fraction of the time: a person may have a hundred parts."""
+    newest = doc.get("n")
+    values = {name: row[0] for name, row in doc.get("f", _NOTHING).items()}
+    return Glance(values, None if newest is None else Stamp._make(doc["s"][newest]))
 
 
 _NOTHING: Mapping[str, Any] = {}

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection
 
 from upkept.people.facts import canonical
-from upkept.people.fold import Head
+from upkept.people.head import Glance, Head, glance_at
 from upkept.people.values import Json, RecordKey
 from upkept.store import bulk
 from upkept.store.bulk import AnyRow
@@ -18,10 +18,10 @@ from upkept.store.tables import records
 
 @dataclass(slots=True)
 class Record:
-    """A stored record or part, as a transaction works on it. `head` is None until a fact was folded.
+    """A stored record or part, as a transaction works on it.
 
-    `known` says it has facts of its own; an owner may first be heard of through its parts. `summary` maps a
-    summarized field to `[value, at, kind, sequence, fact_id]`.
+    `known` says it has facts of its own; an owner may first be heard of through its parts. What is stored as JSON
+    stays text until it is asked for: of most parts only a glance is needed, of most floors nothing.
     """
 
     id: str
@@ -33,9 +33,48 @@ class Record:
     issued_at: int
     deleted: bool
     known: bool
-    head: Head | None
-    floor: Head | None
-    summary: dict[str, list[Json]]
+    _head: Head | str | None
+    _floor: Head | str | None
+    _summary: dict[str, list[Json]] | str | None
+
+    @property
+    def head(self) -> Head | None:
+        """None until a fact was folded."""
+        if isinstance(self._head, str):
+            self._head = _loaded(self._head)
+        return self._head
+
+    @head.setter
+    def head(self, head: Head | None) -> None:
+        self._head = head
+
+    @property
+    def floor(self) -> Head | None:
+        """What was compacted (R4)."""
+        if isinstance(self._floor, str):
+            self._floor = _loaded(self._floor)
+        return self._floor
+
+    @floor.setter
+    def floor(self, floor: Head | None) -> None:
+        self._floor = floor
+
+    @property
+    def summary(self) -> dict[str, list[Json]]:
+        """A summarized field to `[value, at, kind, sequence, fact_id]`."""
+        if not isinstance(self._summary, dict):
+            self._summary = orjson.loads(self._summary) if self._summary else {}
+        return self._summary
+
+    @summary.setter
+    def summary(self, summary: dict[str, list[Json]]) -> None:
+        self._summary = summary
+
+    def glance(self) -> Glance | None:
+        """The values of its head and their newest stamp, without the head; None if there is no head."""
+        if isinstance(self._head, str):
+            return glance_at(orjson.loads(self._head)) if self._head else None
+        return None if self._head is None else self._head.glance()
 
 
 _COLUMNS = (
@@ -111,9 +150,7 @@ def save(connection: Connection, changed: Iterable[Record]) -> None:
     rows = [
         (
             r.id, r.owner, r.person, r.user_id, r.deleted, r.known,
-            canonical(r.head.dump()).decode() if r.head is not None else "",
-            canonical(r.floor.dump()).decode() if r.floor is not None else None,
-            canonical(r.summary).decode() if r.summary else None,
+            _text(r._head) or "", _text(r._floor), _text(r._summary or None),
         )
         for r in sorted(changed, key=lambda record: record.id)
     ]  # fmt: skip
@@ -134,6 +171,16 @@ def _record(row: AnyRow) -> Record:
     id_, connection, type_, source, part, owner, person, user_id, issued, deleted, known, head, floor, summary = row
     return Record(
         id_, RecordKey(connection, type_, source), bool(part), owner, person, user_id, issued, bool(deleted),
-        bool(known), Head.load(orjson.loads(head)) if head else None,
-        Head.load(orjson.loads(floor)) if floor else None, orjson.loads(summary) if summary else {},
+        bool(known), head, floor, summary,
     )  # fmt: skip
+
+
+def _loaded(text: str) -> Head | None:
+    return Head.load(orjson.loads(text)) if text else None
+
+
+def _text(held: Head | dict[str, list[Json]] | str | None) -> str | None:
+    """As stored; what nobody looked at goes back as it came."""
+    if held is None or isinstance(held, str):
+        return held
+    return canonical(held.dump() if isinstance(held, Head) else held).decode()
