@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
 from tests.model import reference
-from tests.model.histories import arrivals, history
+from tests.model.histories import History, arrivals, history
 from tests.model.pure import Hub, readied
+
+
+def shrunk(told: History, diverges: Callable[[History], bool]) -> History:
+    """A smallest part of a history that still diverges: leave one element out while one can be left out."""
+    for n in range(len(told)):
+        fewer = told[:n] + told[n + 1 :]
+        if diverges(fewer):
+            return shrunk(fewer, diverges)
+    return told
+
+
+def diverges(arrived: History, *, hub: type[Hub] = Hub, enforced: bool = False) -> bool:
+    """Whether the pure core, taking these elements in this order, differs from the reference model."""
+    store = hub(enforced=enforced)
+    for element in arrived:
+        store.take(readied(element))
+    return reference.encoded(store.people()) != reference.encoded(reference.people(arrived, enforced=enforced))
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Enough to see it again: the history's seed, and which of its arrivals."""
+    """Enough to see it again: the history's seed, and what arrived, shrunk to what still diverges."""
 
     seed: int
-    arrival: int
+    arrived: History
 
 
 def divergences(
@@ -34,4 +51,5 @@ def divergences(
             for element in arrived:
                 store.take(ready[id(element)])
             if reference.encoded(store.people()) != expected:
-                yield Divergence(seed, arrival)
+                smaller = shrunk(arrived, lambda some: diverges(some, hub=hub, enforced=enforced))
+                yield Divergence(seed, smaller)

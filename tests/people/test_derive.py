@@ -58,7 +58,8 @@ def test_the_newest_statement_wins() -> None:
 def test_a_tie_goes_to_the_read_back_then_the_rank_then_the_fact() -> None:
     event, read = view("app", {"name": "Ann"}), view("csv", {"name": "Bob"}, kind=2)
     assert value("name", event, read) == "Bob"
-    assert value("name", view("bill", {"name": "Ann"}), view("crm", {"name": "Bob"})) == "Bob"
+    ranked = view("crm", {"name": "Bob"}, fact_id="a"), view("bill", {"name": "Ann"}, fact_id="b")
+    assert value("name", *ranked, view("app", {"name": "Cy"}, fact_id="c")) == "Bob"
     assert value("name", view("x", {"name": "A"}, fact_id="b"), view("y", {"name": "B"}, fact_id="a")) == "A"
 
 

@@ -26,6 +26,7 @@ PERSON: dict[str, Any] = {
     "companies": ["acme"],
     "archived": False,
     "segments": ["s1"],
+    "consent": "unsubscribed",
     "attributes": {
         "email": "Ann@X.example",
         "plan": "Pro",
@@ -68,6 +69,7 @@ def is_(field: str, operator: str, value: Any) -> bool:
         ("segment_id", "=", "s1", True),
         ("company_id", "=", "acme", True),
         ("archived", "=", False, True),
+        ("unsubscribed_from_emails", "=", True, True),
         ("custom_attributes.plan", "=", "Pro", True),
         ("custom_attributes.plan", "IN", ["Free", "Pro"], True),
         ("custom_attributes.seats", "=", 5, True),
@@ -118,6 +120,13 @@ def unix(*when: int) -> int:
 )
 def test_dates_match_by_day_in_the_workspaces_zone(operator: str, value: int, found: bool) -> None:
     assert is_("custom_attributes.renews", operator, value) is found
+
+
+def test_midnight_belongs_to_the_day_that_begins() -> None:
+    told = {"attributes": {"seen_at": unix(2026, 7, 5, 23)}}
+    asked = {"field": "custom_attributes.seen_at", "value": unix(2026, 7, 5, 12)}
+    assert matches({**asked, "operator": ">"}, told, now=NOW, zone=DUBLIN)
+    assert not matches({**asked, "operator": "="}, told, now=NOW, zone=DUBLIN)
 
 
 def test_a_day_ends_at_the_next_midnight_even_when_the_clock_is_set_back() -> None:

@@ -126,7 +126,7 @@ def decide(statements: Iterable[ConsentFact], *, channel: str = EMAIL, topic: st
     if not outs:
         first = min(ins, key=_age, default=None)
         return ConsentState("unknown") if first is None else ConsentState("subscribed", first.at, first)
-    answers = [s for s in ins if s.qualified and s.verified]
+    answers = [s for s in ins if s.qualified]
     winner = min((r for r in answers if all(_beats(r, u) for u in outs)), key=_age, default=None)
     if winner is not None:
         return ConsentState("subscribed", winner.at, winner)
@@ -191,7 +191,6 @@ def _unlocks(opt_in: ConsentFact, lock: ConsentFact) -> bool:
     return (
         opt_in.act == "opt_in"
         and opt_in.qualified
-        and opt_in.verified
         and opt_in.connection == lock.connection
         and opt_in.topic in (ALL, lock.topic)
         and opt_in.at > lock.at

@@ -57,7 +57,7 @@ def time_based(predicate: Predicate) -> bool:
 
 
 def matches(predicate: Predicate, person: Mapping[str, Any], *, now: int, zone: tzinfo = UTC) -> bool:
-    """Whether a person (`Person.doc()`, with `segments` and consent flags beside, if asked for) is meant.
+    """Whether a person is meant: a `Person.doc()`, with `segments` and the email's `consent` state beside.
 
     `now` is in microseconds. The predicate must have passed `check`.
     """
@@ -90,6 +90,8 @@ def field_value(person: Mapping[str, Any], field: str) -> Any:
         return attributes.get(field[len(_CUSTOM) :])
     if field == "email_domain":
         return (email_key(person.get("email") or "") or "").rpartition("@")[2] or None
+    if field == "unsubscribed_from_emails" and "consent" in person:
+        return person["consent"] == "unsubscribed"
     held = person.get(field)
     return attributes.get(field) if held is None else held
 
