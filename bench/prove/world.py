@@ -1,0 +1,175 @@
+"""A hub of test connectors on a real store, and how a history arrives at it.
+
+The vendors `bill`, `mail` and `crm` of the model's histories are connectors whose events are envelopes of
+statements; our own doors are the product's. Every element takes the product's way: the inbox, claim, normalize,
+apply; the operator's acts go through the functions the commands call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from sqlalchemy import delete
+from tests.model.histories import SURVIVES, Cut, Element, Erase, Merge, Say, summarize
+
+from upkept.contract import AnyConnector, Connector, FieldMap, RawEvent, Statement
+from upkept.flow import erase, link
+from upkept.flow.apply import apply
+from upkept.flow.digest import digest
+from upkept.flow.hub import Hub
+from upkept.flow.opening import policies
+from upkept.flow.receive import Received, keep
+from upkept.keys import Keys
+from upkept.people.values import LinkFact, RecordKey
+from upkept.registry import Connection, load_connections
+from upkept.settings import Settings
+from upkept.sources import STATEMENTS, VENDOR_RANK
+from upkept.store import people
+from upkept.store.engine import Store
+from upkept.store.inbox import Arrival
+from upkept.store.tables import metadata
+
+KEYS = Keys(public_id=b"p" * 32, tombstone=b"t" * 32, consent=b"c" * 32, secret=b"s" * 32)
+FIRST_NOW = 1_767_229_200_000_000
+"""The clock of a history: later than every time in it."""
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The test vendors have nothing to configure."""
+
+
+SAID: dict[bytes, Statement] = {}
+"""What each body stands for: histories hold values that JSON cannot (integers beyond 64 bits)."""
+
+
+def _normalize(event: RawEvent, _fields: FieldMap, /) -> Iterator[Statement]:
+    yield SAID[event.body]
+
+
+def _vendor(name: str) -> AnyConnector:
+    return Connector(
+        name=name,
+        config=Nothing,
+        kinds=frozenset({STATEMENTS}),
+        fields=FieldMap(rules=()),
+        normalize=_normalize,
+        lowering=frozenset({STATEMENTS}),
+        survives=SURVIVES.get(name, frozenset()),
+        summarize=(lambda fields, parts: summarize(fields, parts)) if name == "bill" else None,
+        parts=frozenset({"plan"}) if name == "bill" else frozenset(),
+    )
+
+
+def open_world(store: Store, home: Path) -> World:
+    """A hub on an open, migrated store."""
+    settings = Settings(home=home, config_path=home / "upkept.toml", database_url="")
+    vendors = {
+        name: Connection(
+            name=name, connector=_vendor(name), config=Nothing(), fields=FieldMap(rules=()), account=name,
+            rank=VENDOR_RANK,
+        )
+        for name in ("bill", "mail", "crm")
+    }  # fmt: skip
+    doors = {
+        name: replace(door, connector=replace(door.connector, normalize=_normalize))
+        for name, door in load_connections(settings).items()
+    }
+    connections = {**doors, **vendors}
+    ranks = dict.fromkeys(connections, 0)  # the model knows no ranks: of one moment the fact's id decides
+    return World(
+        Hub(
+            store=store, connections=connections, keys=KEYS, policies=policies(settings, ranks=ranks), settings=settings
+        )
+    )
+
+
+@dataclass
+class World:
+    """One hub, used for one arrival of a history after the other."""
+
+    hub: Hub
+    now: int = FIRST_NOW
+    delivered: int = 0
+    _tables: list[str] = field(default_factory=lambda: [table.name for table in metadata.sorted_tables])
+
+    def clear(self) -> None:
+        """An empty store for the next arrival."""
+        with self.hub.store.write() as connection:
+            for table in metadata.sorted_tables:
+                connection.execute(delete(table))
+        self.now = FIRST_NOW
+        SAID.clear()
+
+    def play(self, arrived: list[Element], random: Random) -> str:
+        """Let a history arrive in batches of random size; the digest of what stands in the end."""
+        self.clear()
+        waiting: list[Say] = []
+        for element in arrived:
+            if isinstance(element, Say):
+                waiting.append(element)
+                if random.random() < 0.7:
+                    continue
+            self.deliver(waiting, random)
+            waiting = []
+            if not isinstance(element, Say):
+                self.act(element)
+        self.deliver(waiting, random)
+        return digest(self.hub)
+
+    def people(self) -> list[dict[str, Any]]:
+        """Who stands in the store, as the reference model tells it: documents by record keys, with their consent."""
+        keys: dict[str, list[list[str]]] = {}
+        with self.hub.store.read() as connection:
+            whole = "SELECT person, connection, type, source_id FROM records WHERE NOT part"
+            for person, *key in connection.exec_driver_sql(whole):
+                keys.setdefault(person, []).append(key)
+            rows = people.load(connection, keys)
+        found = []
+        for id_, row in rows.items():
+            names = ("role", "external_id", "email", "name", "attributes", "tags", "companies", "archived")
+            person = {"keys": sorted(keys[id_]), **{name: getattr(row, name) for name in names}}
+            found.append({"person": person, "consent": row.consent})
+        return sorted(found, key=lambda doc: doc["person"]["keys"])
+
+    def deliver(self, said: list[Say], random: Random) -> None:
+        """Store some statements, each a delivery of its own, and apply them in one batch."""
+        if not said:
+            return
+        received = []
+        for one in said:
+            self.delivered += 1
+            key = str(self.delivered)
+            SAID[key.encode()] = one.statement
+            arrival = Arrival(
+                connection=one.connection, dedup_key=key, kind=STATEMENTS, body=key.encode(),
+                received_at=one.received_at, run=one.run,
+            )  # fmt: skip
+            received.append(Received((arrival,)))
+        self.tick()
+        kept = keep(self.hub, received, now=self.now)
+        ids = [id_ for each in kept for bell in each.bells for id_ in bell.ids]
+        random.shuffle(ids)
+        apply(self.hub, ids, now=lambda: self.now)
+
+    def act(self, element: Element) -> None:
+        """An operator's act, as the command does it."""
+        self.tick()
+        match element:
+            case Merge(a, b, at):
+                link.state(self.hub, _link(a, b, at, cut=False), now=self.now)
+            case Cut(a, b, at):
+                link.state(self.hub, _link(a, b, at, cut=True), now=self.now)
+            case Erase(keys, identifiers, at):
+                erase.bury(self.hub, [RecordKey(*key) for key in keys], identifiers, at=at, now=self.now)
+
+    def tick(self) -> None:
+        self.now += 1_000_000
+
+
+def _link(a: tuple[str, str, str], b: tuple[str, str, str], at: int, *, cut: bool) -> LinkFact:
+    return link.admin_link(RecordKey(*a), RecordKey(*b), at=at, cut=cut)
