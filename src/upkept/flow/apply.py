@@ -14,29 +14,24 @@ import structlog
 from upkept.contract import Retryable
 from upkept.failpoints import reach
 from upkept.flow.bells import Bell
-from upkept.flow.component import Outgrown
+from upkept.flow.component import TRIES, Unsettled, holding
 from upkept.flow.effect import write
 from upkept.flow.hub import Hub
 from upkept.flow.normalize import Work, failed, normalize
-from upkept.flow.plan import plan
+from upkept.flow.plan import Plan, plan
 from upkept.flow.refuse import refuse
+from upkept.flow.settle import Effect
 from upkept.store import inbox, runs
-from upkept.store.engine import Contended
 from upkept.store.inbox import Outcome
 
 log = structlog.get_logger(__name__)
 
 TRIES_TOGETHER = 2
-TRIES_ALONE = 10
 """A batch whose component outgrows its locks is tried again with the larger set, then row by row."""
 
 
 class FenceBroken(Exception):
     """Another worker took these rows over after our lease ended; what we computed is thrown away."""
-
-
-class Unsettled(Retryable):
-    """Other transactions kept changing what this one had to lock."""
 
 
 @dataclass(slots=True)
@@ -85,27 +80,21 @@ def _apply(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]
 
 
 def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]) -> None:
-    also: frozenset[str] = frozenset()
-    for _ in range(TRIES_TOGETHER if len(works) > 1 else TRIES_ALONE):
+    def once(also: frozenset[str]) -> tuple[Plan, list[Outcome], Effect]:
         planned = plan(hub, works)
-        try:
-            with hub.store.write() as connection:
-                moment = now()
-                refused = refuse(connection, hub, planned, now=moment)
-                effect = write(connection, hub, planned, now=moment, also=also)
-                outcomes = [refused.get(w.row.id) or Outcome(w.row, "done") for w in works]
-                _count_runs(connection, outcomes, effect.news)
-                if not inbox.finish(connection, outcomes):
-                    raise FenceBroken
-                reach("apply.before_commit")
-            reach("apply.after_commit")
-            break
-        except Outgrown as larger:
-            also |= larger.ids
-        except Contended:
-            continue
-    else:
-        raise Unsettled("a person's records changed under every try; they are tried again")
+        with hub.store.write() as connection:
+            moment = now()
+            refused = refuse(connection, hub, planned, now=moment)
+            effect = write(connection, hub, planned, now=moment, also=also)
+            outcomes = [refused.get(w.row.id) or Outcome(w.row, "done") for w in works]
+            _count_runs(connection, outcomes, effect.news)
+            if not inbox.finish(connection, outcomes):
+                raise FenceBroken
+            reach("apply.before_commit")
+        return planned, outcomes, effect
+
+    planned, outcomes, effect = holding(once, tries=TRIES_TOGETHER if len(works) > 1 else TRIES)
+    reach("apply.after_commit")
     _count(applied, outcomes)
     applied.changed += len(effect.news)
     applied.people += len(effect.people)

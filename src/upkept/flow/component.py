@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from upkept.contract import Retryable
 from upkept.people.identity import Blocked, Node, Resolution, resolve
 from upkept.people.values import Interval, LinkFact
 from upkept.store import claims
 from upkept.store.claims import Identifier
+from upkept.store.engine import Contended
 from upkept.store.records import Record
 
+T = TypeVar("T")
+
+TRIES = 10
 UNCOUNTED = frozenset({"api", "console", "csv", "rules"})
 """Our own doors do not count towards the ten records a weak link may gather (R14)."""
 
@@ -25,6 +31,26 @@ class Outgrown(Exception):
     def __init__(self, ids: frozenset[str]) -> None:
         super().__init__(f"{len(ids)} records")
         self.ids = ids
+
+
+class Unsettled(Retryable):
+    """Other transactions kept changing what this one had to lock."""
+
+
+def holding(attempt: Callable[[frozenset[str]], T], *, tries: int = TRIES) -> T:
+    """Run a transaction, `attempt`, until its locks suffice; it is given the record ids to lock beside its own.
+
+    Raises `Unsettled` if they never do.
+    """
+    also: frozenset[str] = frozenset()
+    for _ in range(tries):
+        try:
+            return attempt(also)
+        except Outgrown as larger:
+            also |= larger.ids
+        except Contended:
+            continue
+    raise Unsettled("a person's records changed under every try; try again")
 
 
 @dataclass(slots=True)

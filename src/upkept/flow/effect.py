@@ -37,16 +37,18 @@ def _lock(connection: Connection, plan: Plan, effect: Effect, also: Iterable[str
     held = claims.open_by_record(connection, sorted(plan.claimed)) if plan.claimed else {}
     fresh = {i for record, wanted in plan.claimed.items() for i in wanted - held.get(record, set())}
     fresh |= {("email", address) for address in plan.consent_addresses}
+    replaced = facts.brought_by(connection, plan.replayed) if plan.replayed else set()
+    fresh |= {(i.kind, i.value) for held_ in claims.of(connection, sorted(replaced)).values() for i in held_}
     claims.lock(connection, fresh)
     records.insert_missing(connection, [(id_, *row) for id_, row in plan.records.items()])
-    near = claims.holders(connection, sorted(fresh)) | plan.linked | set(also)
+    near = claims.holders(connection, sorted(fresh)) | plan.linked | plan.bereft | replaced | set(also)
     effect.take(connection, plan.records.keys() | near)
+    effect.leave(plan.bereft)
 
 
 def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, now: int) -> None:
-    again = [row.id for row in plan.rows if row.epoch > 1]
-    refold = facts.remove_by_inbox(connection, again) if again else set()  # R1: a replay replaces what it said
-    effect.records |= records.lock(connection, refold - effect.records.keys())
+    # R1: a replay replaces what its row said before.
+    refold = facts.remove_by_inbox(connection, plan.replayed) if plan.replayed else set()
     new = facts.insert(connection, [(s.record, s.fact, s.row.id, s.row.run) for s in plan.facts])
     stated: dict[str, list[AdmittedFact]] = {}
     for one in plan.facts:
@@ -63,7 +65,7 @@ def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, now: int
             late.add(id_)
         elif id_ not in refold:
             effect.fold(hub, record, head)
-    _refold(connection, hub, effect, late, stated, now)
+    _refold(connection, hub, effect, late, refold, stated, now)
     for id_, (key, part, _) in plan.records.items():
         if not part and not effect.records[id_].known:
             _wish(effect, hub, key, "unknown", now)
@@ -83,7 +85,13 @@ def _advance(hub: Hub, record: Record, news: list[AdmittedFact]) -> tuple[Head |
 
 
 def _refold(
-    connection: Connection, hub: Hub, effect: Effect, late: set[str], stated: dict[str, list[AdmittedFact]], now: int
+    connection: Connection,
+    hub: Hub,
+    effect: Effect,
+    late: set[str],
+    replaced: set[str],
+    stated: dict[str, list[AdmittedFact]],
+    now: int,
 ) -> None:
     """Fold whole records again. A late fact older than the last walk that changed one asks the vendor, once (R5)."""
     if not late:
@@ -93,7 +101,8 @@ def _refold(
     for id_ in sorted(late):
         record = effect.records[id_]
         before = record.head
-        head = fold(stored.get(id_, []), record.floor, kept=before, policies=hub.policies)
+        kept = None if id_ in replaced else before
+        head = fold(stored.get(id_, []), record.floor, kept=kept, policies=hub.policies)
         walk = walked.get(record.key.connection)
         if any(changed_late(before, head, fact, walked_at=walk) for fact in stated.get(id_, ())):
             _wish(effect, hub, record.key, "late", now)

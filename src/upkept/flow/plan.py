@@ -44,7 +44,13 @@ class Plan:
     consent_addresses: set[str] = field(default_factory=set)
     links: list[StoredLink] = field(default_factory=list)
     events: list[tuple[NewEvent, int]] = field(default_factory=list)
+    bereft: set[str] = field(default_factory=set)
     clamped: int = 0
+
+    @property
+    def replayed(self) -> list[int]:
+        """Rows that may have been applied before."""
+        return [row.id for row in self.rows if row.epoch > 1]
 
     @property
     def linked(self) -> set[str]:

@@ -7,86 +7,87 @@ the vendor. Consent statements pass: they stand on keyed hashes, and an opt-out 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
+from upkept.flow.bury import Held, bury, forbidden, held_by
 from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
 from upkept.people.consent import record_subject
-from upkept.people.erasure import FIRST_PARTY, Tombstone, refused
-from upkept.people.values import RecordKey
-from upkept.store import bulk, claims, erasure, inbox, outbox, records, tombstones
-from upkept.store.claims import Identifier
+from upkept.people.identifiers import EMAIL
+from upkept.store import bulk, claims, records, tombstones, traces
 from upkept.store.inbox import Outcome
-from upkept.store.outbox import Wish
 
 ERASED = "erased: this person was erased, and stays so"
 
 
 def refuse(connection: Connection, hub: Hub, plan: Plan, *, now: int) -> dict[int, Outcome]:
-    """Take what is covered out of the plan; how the rows that brought nothing else end, by inbox id."""
+    """Take what is covered out of the plan; how the rows that brought nothing else end, by inbox id.
+
+    What stood near a record that is covered only now is left in `plan.bereft`, to be settled again.
+    """
     if bulk.on_postgresql(connection):
         # An erasure takes EXCLUSIVE: none can commit between this check and our effects.
         connection.exec_driver_sql("LOCK TABLE tombstones IN ROW SHARE MODE")
     if not tombstones.standing(connection):
         return {}
     covered = _covered(connection, hub, plan)
-    if not covered:
-        return {}
     rows = {s.row.id for s in plan.facts if s.record in covered}
     rows |= {row for event, row in plan.events if event[0] in covered}
-    keys = {plan.records[id_][0] for id_ in covered}
+    rows |= _hush(connection, hub, plan, covered)
+    if not rows and not covered:
+        return {}
+    doomed = {id_: plan.records[id_][:2] for id_ in covered}
     _drop(plan, covered)
-    inbox.blank(connection, sorted(rows))
-    keys |= erasure.remove_records(connection, covered)
-    tombstones.lay(connection, [Tombstone("record", hub.tombstone("record", record_subject(key)), now) for key in keys])
-    vendors = [key for key in sorted(keys) if key.connection not in FIRST_PARTY]
-    outbox.write(connection, [vendor_delete(key) for key in vendors], now=now)
+    plan.bereft |= bury(connection, hub, doomed, now=now)
+    traces.blank(connection, sorted(rows))
     kept = {s.row.id for s in plan.facts} | {row for _, row in plan.events} | {row for *_, row in plan.consents}
     return {row.id: Outcome(row, "skipped", ERASED) for row in plan.rows if row.id in rows - kept}
 
 
-def vendor_delete(key: RecordKey) -> Wish:
-    """Ask the vendor to delete what was erased here."""
-    return Wish(destination=key.connection, subject=key.id, desired={"type": key.type}, action="delete")
+def _hush(connection: Connection, hub: Hub, plan: Plan, covered: set[str]) -> set[int]:
+    """Keep no words of consent about what is covered, nor an erased address in the clear; the rows concerned."""
+    erased = _erased_addresses(connection, hub, plan, covered)
+    gone = {hub.subject("record", record_subject(plan.records[id_][0])) for id_ in covered}
+    gone |= {hub.subject("address", address) for address in erased}
+    plan.consent_addresses -= erased
+    rows = {row for fact, _, row in plan.consents if fact.subject in gone}
+    plan.consents = [
+        (replace(fact, evidence=""), "", row) if row in rows else (fact, key, row) for fact, key, row in plan.consents
+    ]
+    return rows
+
+
+def _erased_addresses(connection: Connection, hub: Hub, plan: Plan, covered: set[str]) -> set[str]:
+    """The addresses that are erased, or that only covered records state: nobody is left whom they name."""
+    hashed = {hub.tombstone(EMAIL, address): address for address in plan.consent_addresses}
+    buried = {hashed[t.subject] for t in tombstones.about(connection, sorted(hashed)) if t.kind == EMAIL}
+    stated: dict[bool, set[str]] = {True: set(), False: set()}
+    for id_, held in plan.claimed.items():
+        stated[id_ in covered].update(value for kind, value in held if kind == EMAIL)
+    return {
+        address
+        for address in (buried | stated[True]) - stated[False]
+        if not claims.holders(connection, [(EMAIL, address)]) - covered
+    }
 
 
 def _covered(connection: Connection, hub: Hub, plan: Plan) -> set[str]:
-    whole = {id_: key for id_, (key, part, _) in plan.records.items() if not part}
-    stored = claims.of(connection, sorted(whole))
-    ever: dict[str, set[Identifier]] = {
-        id_: plan.claimed.get(id_, set()) | {(i.kind, i.value) for i in stored.get(id_, ())} for id_ in whole
-    }
-    subjects = {hub.tombstone("record", record_subject(key)) for key, _, _ in plan.records.values()}
-    subjects |= {hub.tombstone(kind, value) for held in ever.values() for kind, value in held}
-    standing = {(t.kind, t.subject): t.at for t in tombstones.about(connection, sorted(subjects))}
-    if not standing:
-        return set()
-    created = _created(connection, plan)
-    found = {
-        id_
-        for id_, key in whole.items()
-        if refused(
-            key, ever[id_], first_party=key.connection in FIRST_PARTY, created_at=created[id_],
-            lookup=lambda kind, subject: standing.get((kind, subject)), subject=hub.tombstone,
-        )
-    }  # fmt: skip
-    for id_, (key, part, _) in plan.records.items():
-        if part and (
-            plan.owners.get(id_, set()) & found or ("record", hub.tombstone("record", record_subject(key))) in standing
-        ):
-            found.add(id_)
-    return found
-
-
-def _created(connection: Connection, plan: Plan) -> dict[str, int]:
-    """When each record was created: the time of its first fact."""
-    first = {id_: issued for id_, (_, _, issued) in plan.records.items()}
+    parts = {id_: key for id_, (key, part, _) in plan.records.items() if part}
+    whole = {id_: key for id_, (key, _, _) in plan.records.items() if id_ not in parts}
+    held = held_by(connection, records.load(connection, sorted(whole)))
+    first: dict[str, int] = {}
     for stated in plan.facts:
-        first[stated.record] = min(first[stated.record], stated.fact.at)
-    for id_, record in records.load(connection, sorted(plan.records)).items():
-        if record.head is not None and record.head.first_at is not None:
-            first[id_] = min(first[id_], record.head.first_at)
-    return first
+        first[stated.record] = min(first.get(stated.record, stated.fact.at), stated.fact.at)
+    for id_, key in whole.items():
+        known = held.get(id_, Held(key, set(), None))
+        times = [at for at in (known.created_at, first.get(id_)) if at is not None]
+        held[id_] = Held(key, known.stated | plan.claimed.get(id_, set()), min(times, default=None))
+    found = forbidden(connection, hub, held)
+    buried = {hub.tombstone("record", record_subject(key)): id_ for id_, key in parts.items()}
+    found |= {buried[stone.subject] for stone in tombstones.about(connection, sorted(buried))}
+    return found | {id_ for id_ in parts if plan.owners.get(id_, set()) & found}
 
 
 def _drop(plan: Plan, covered: set[str]) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from upkept.flow import component, view
+from upkept.flow.component import Outgrown
 from upkept.flow.hub import Hub
+from upkept.people.consent import record_subject
 from upkept.people.head import Head
-from upkept.people.values import RecordKey
-from upkept.store import claims, outbox, people, records
+from upkept.people.values import Interval, RecordKey
+from upkept.store import claims, consent, erasure, outbox, people, records
 from upkept.store.outbox import Wish
 from upkept.store.people import PersonRow
 from upkept.store.records import Record
@@ -22,7 +24,9 @@ class Effect:
     """The working copies of one transaction, and what it changed.
 
     `changed` records are written back; `unsettled` ones may belong to another person now; `dirty` ones make
-    their person be derived again. `news` are the inbox rows that said something new.
+    their person be derived again. `claimed` ones hold other identifiers than the claims table says, and `lost`
+    ones no longer state one that they did; `emptied` ones have no fact any more. `news` are the inbox rows that
+    said something new. `derived` is every person looked at, `people` those among them that changed.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -30,14 +34,24 @@ class Effect:
     changed: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
     dirty: set[str] = field(default_factory=set)
+    claimed: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    emptied: set[str] = field(default_factory=set)
     owners: set[str] = field(default_factory=set)
     wishes: dict[RecordKey, tuple[str, int]] = field(default_factory=dict)
     news: set[int] = field(default_factory=set)
+    derived: list[PersonRow] = field(default_factory=list)
     people: list[PersonRow] = field(default_factory=list)
 
     def take(self, connection: Connection, ids: Iterable[str]) -> None:
-        """Lock records, then their people; then read the people's other records, which those locks protect."""
+        """Lock records, then their people; then read the people's other records, which those locks protect.
+
+        Raises `Outgrown` for a part whose owner is not among `ids`: its summary may change.
+        """
         self.records = records.lock(connection, ids)
+        owners = {r.owner for r in self.records.values() if r.owner is not None}
+        if not owners <= self.records.keys():
+            raise Outgrown(frozenset(owners | self.records.keys()))
         held = {r.person for r in self.records.values() if r.person is not None}
         self.hashes = people.lock(connection, held)
         for id_, record in records.of_people(connection, sorted(held)).items():
@@ -46,8 +60,10 @@ class Effect:
     def fold(self, hub: Hub, record: Record, head: Head) -> None:
         """Take a new head, and note what it touches."""
         before, record.head = record.head, head
-        record.known = True
+        record.known = head.newest is not None
         record.deleted = head.deleted
+        if not record.known and before is not None:
+            self.emptied.add(record.id)
         self.changed.add(record.id)
         if record.part:
             owner = hub.record_id(RecordKey(record.key.connection, *head.owner)) if head.owner is not None else None
@@ -56,22 +72,74 @@ class Effect:
             return
         self.owners.add(record.id)
         self.dirty.add(record.id)
-        identity_moved = before is None or before.claims != head.claims or before.makes_user != head.makes_user
-        if identity_moved or record.user_id != head.user_id:
+        self._claim(record, before.claims if before is not None else (), head.claims)
+        if before is None or before.makes_user != head.makes_user or record.user_id != head.user_id:
             record.user_id = head.user_id
             self.unsettled.add(record.id)
+
+    def _claim(self, record: Record, before: Sequence[Interval], after: Sequence[Interval]) -> None:
+        if before == after:
+            return
+        self.claimed.add(record.id)
+        self.unsettled.add(record.id)
+        if {(i.kind, i.value) for i in before} - {(i.kind, i.value) for i in after}:
+            self.lost.add(record.id)
+
+    def leave(self, bereft: Iterable[str]) -> None:
+        """Records that lost one near to them: their people and summaries are made anew."""
+        for record in (self.records[id_] for id_ in bereft if id_ in self.records):
+            if not record.part:
+                self.unsettled.add(record.id)
+                self.dirty.add(record.id)
+                self.owners.add(record.id)
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """These records are gone from the store."""
+        for id_ in ids:
+            self.records.pop(id_, None)
+            for marked in (self.changed, self.unsettled, self.dirty, self.claimed, self.lost, self.owners):
+                marked.discard(id_)
 
 
 def settle(connection: Connection, hub: Hub, effect: Effect, *, now: int) -> None:
     """Summarize, decide components, derive people, write all of it. Raises `Outgrown` for a larger lock set."""
     _summarize(connection, hub, effect)
     effect.unsettled |= {id_ for id_, r in effect.records.items() if r.person is None and not r.part}
+    effect.unsettled |= _companions(connection, hub, effect)
+    _drop_bare(connection, hub, effect)
     groups, targets = _components(connection, hub, effect)
     _derive(connection, hub, effect, groups, targets, now)
     records.save(connection, [effect.records[id_] for id_ in effect.changed])
 
 
+def _companions(connection: Connection, hub: Hub, effect: Effect) -> set[str]:
+    """Who was, or could have been, one person with an unsettled record: those it may now leave behind."""
+    people_ = {effect.records[id_].person for id_ in effect.unsettled} - {None}
+    found = {id_ for id_, r in effect.records.items() if r.person in people_}
+    if effect.lost:
+        reached = component.closure(connection, effect.lost, {}, hub.blocked).intervals.keys()
+        if not reached <= effect.records.keys():
+            raise Outgrown(frozenset(reached | effect.records.keys()))
+        found |= reached
+    return found
+
+
+def _drop_bare(connection: Connection, hub: Hub, effect: Effect) -> None:
+    """A record that a replay or an undo left without facts goes, unless something else was said about it."""
+    bare = {id_ for id_ in effect.emptied if effect.records[id_].floor is None}
+    if not bare:
+        return
+    bare -= erasure.mentioned(connection, sorted(bare))
+    about = {hub.subject("record", record_subject(effect.records[id_].key)): id_ for id_ in bare}
+    bare -= {about[subject] for subject in consent.about(connection, sorted(about))}
+    erasure.remove_records(connection, bare)
+    effect.drop(bare)
+
+
 def _summarize(connection: Connection, hub: Hub, effect: Effect) -> None:
+    missing = records.load(connection, sorted(effect.owners - effect.records.keys()))
+    if missing:
+        raise Outgrown(frozenset(missing.keys() | effect.records.keys()))
     owners = {id_ for id_ in effect.owners if _summarizes(hub, effect.records.get(id_))}
     if not owners:
         return
@@ -104,7 +172,7 @@ def _components(
     targets: dict[str, Sequence[RecordKey]] = {}
     settled: set[str] = set()
     if effect.unsettled:
-        fresh = {id_: list(head.claims) for id_ in effect.unsettled if (head := effect.records[id_].head) is not None}
+        fresh = {id_: list(head.claims) for id_ in effect.claimed if (head := effect.records[id_].head) is not None}
         found = component.closure(connection, effect.unsettled, fresh, hub.blocked)
         resolution = component.settle(
             found, effect.records, link_unverified=not hub.settings.identity.enforce, blocked=hub.blocked
@@ -144,6 +212,7 @@ def _derive(
                 left.update({record.person} - {None})  # type: ignore[arg-type]
                 record.person = row.id
                 effect.changed.add(record.id)
+        effect.derived.append(row)
         if effect.hashes.get(row.id) != row.hash:
             effect.people.append(row)
     gone = left - {row.id for row in effect.people} - {r.person for r in effect.records.values()}

@@ -58,7 +58,7 @@ def _normalize(name: str) -> Normalize:
             raise Skipped(f"{name} knows events of kind {STATEMENTS!r} only")
         statements = decode(event.body)
         for statement in statements:
-            for record in _records(statement):
+            for record in named_by(statement):
                 if record.type not in TYPES[name]:
                     raise Permanent(f"{name} has no records of type {record.type!r}")
         return statements
@@ -66,7 +66,8 @@ def _normalize(name: str) -> Normalize:
     return normalize
 
 
-def _records(statement: Statement) -> Iterable[RecordRef]:
+def named_by(statement: Statement) -> Iterable[RecordRef]:
+    """The records that a statement speaks of."""
     match statement:
         case Fact():
             return (statement.record, statement.owner) if statement.owner else (statement.record,)

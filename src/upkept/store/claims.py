@@ -22,6 +22,16 @@ def lock(connection: Connection, wanted: Iterable[Identifier]) -> None:
     )
 
 
+def forget(connection: Connection, gone: Iterable[Identifier]) -> None:
+    """Remove the lockable rows of identifiers that nobody holds any more (erasure)."""
+    by_kind: dict[str, list[str]] = {}
+    for kind, value in gone:
+        by_kind.setdefault(kind, []).append(value)
+    for kind, values in sorted(by_kind.items()):
+        statement = "DELETE FROM identifiers WHERE kind = ? AND value {set}"
+        bulk.change_within(connection, statement, sorted(values), extra=(kind,))
+
+
 def open_by_record(connection: Connection, record_ids: Iterable[str]) -> dict[str, set[Identifier]]:
     """What each record holds now."""
     found: dict[str, set[Identifier]] = {}

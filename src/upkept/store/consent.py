@@ -47,6 +47,19 @@ def about(connection: Connection, subjects: Iterable[str]) -> dict[str, list[Con
     return found
 
 
-def blank_evidence(connection: Connection, subjects: Iterable[str]) -> None:
-    """Drop words that may hold personal data; the statement itself stands (erasure)."""
-    bulk.change_within(connection, "UPDATE consent SET evidence = '', inbox_key = '' WHERE subject {set}", subjects)
+def hush(connection: Connection, theirs: Iterable[str], shared: Iterable[str]) -> set[str]:
+    """Drop words that may hold personal data; the statements themselves stand (erasure).
+
+    `theirs` are subjects of whom every statement is hushed; of the `shared` ones only what came in the same inbox
+    rows. Returns the keys of those rows.
+    """
+    statement = "SELECT DISTINCT inbox_key FROM consent WHERE inbox_key <> '' AND subject {set}"
+    keys = {row[0] for row in bulk.within(connection, statement, sorted(theirs))}
+    blanked = "SET evidence = '', inbox_key = ''"
+    bulk.change_within(connection, f"UPDATE consent {blanked} WHERE subject {{set}}", sorted(theirs))
+    for subject in sorted(shared):
+        bulk.change_within(
+            connection, f"UPDATE consent {blanked} WHERE subject = ? AND inbox_key {{set}}", sorted(keys),
+            extra=(subject,),
+        )  # fmt: skip
+    return keys

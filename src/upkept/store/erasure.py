@@ -3,34 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from upkept.people.values import RecordKey
-from upkept.store import claims, facts, inbox, outbox, people, readbacks, records, timeline
+from upkept.store import bulk, claims, facts, outbox, people, readbacks, records, timeline
+
+
+def with_parts(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """These records and their parts, those too that were theirs once."""
+    wanted = set(ids)
+    return wanted | records.parts_of(connection, sorted(wanted)).keys() | facts.parts_ever_of(connection, wanted)
+
+
+def brought_by(connection: Connection, ids: Iterable[str]) -> list[int]:
+    """The inbox rows that said something about these records."""
+    wanted = sorted(ids)
+    return sorted({*facts.inbox_ids(connection, wanted), *timeline.inbox_ids(connection, wanted)})
+
+
+def mentioned(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Those of the records that something other than a fact or a consent statement speaks of."""
+    wanted = list(ids)
+    found: set[str] = set()
+    for table, column in (("counters", "record"), ("links", "a"), ("links", "b"), ("records", "owner")):
+        rows = bulk.within(connection, f"SELECT DISTINCT {column} FROM {table} WHERE {column} {{set}}", wanted)
+        found |= {row[0] for row in rows}
+    return found
 
 
 def remove_records(connection: Connection, ids: Iterable[str]) -> set[RecordKey]:
-    """Delete these records and their parts, what they said, claimed and did, and blank what brought it. Their keys.
+    """Delete these records, what they said, claimed and did. Their keys.
 
-    Their people must be derived again by the caller; people left without a record are removed here.
+    The people they were among must be derived again by the caller; people left without a record are removed here.
     """
-    wanted = set(ids)
+    wanted = sorted(set(ids))
     if not wanted:
         return set()
-    wanted |= records.parts_of(connection, sorted(wanted)).keys() | facts.parts_ever_of(connection, wanted)
-    stood = records.load(connection, sorted(wanted))
-    everything = sorted(wanted)
-    inbox.blank(
-        connection, sorted({*facts.inbox_ids(connection, everything), *timeline.inbox_ids(connection, everything)})
-    )
-    facts.remove(connection, everything)
-    timeline.remove(connection, everything)
-    claims.remove(connection, everything)
+    stood = records.load(connection, wanted)
+    facts.remove(connection, wanted)
+    timeline.remove(connection, wanted)
+    claims.remove(connection, wanted)
     readbacks.remove(connection, [record.key for record in stood.values()])
-    records.remove(connection, everything)
+    records.remove(connection, wanted)
     held = {record.person for record in stood.values() if record.person is not None}
     left = {record.person for record in records.of_people(connection, sorted(held)).values()}
     people.remove(connection, sorted(held - left))
-    outbox.remove(connection, sorted(held))
+    outbox.remove(connection, sorted(held - left))
     return {record.key for record in stood.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How much stands of some records."""
+
+    records: int
+    parts: int
+    facts: int
+    events: int
+
+
+def tally(connection: Connection, ids: Iterable[str]) -> Tally:
+    """How much an erasure of these records and parts removes."""
+    wanted = sorted(ids)
+    return Tally(
+        records=_count(connection, "SELECT count(*) FROM records WHERE NOT part AND id {set}", wanted),
+        parts=_count(connection, "SELECT count(*) FROM records WHERE part AND id {set}", wanted),
+        facts=_count(connection, "SELECT count(*) FROM facts WHERE record {set}", wanted),
+        events=_count(connection, "SELECT count(*) FROM timeline WHERE record {set}", wanted),
+    )
+
+
+def _count(connection: Connection, statement: str, ids: list[str]) -> int:
+    return sum(row[0] for row in bulk.within(connection, statement, ids))

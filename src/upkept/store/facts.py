@@ -65,6 +65,12 @@ def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
     return sorted(row[0] for row in rows)
 
 
+def brought_by(connection: Connection, inbox_rows: Iterable[int]) -> set[str]:
+    """The records of which these inbox rows said something."""
+    statement = "SELECT DISTINCT record FROM facts WHERE inbox {set}"
+    return {row[0] for row in bulk.within(connection, statement, inbox_rows, kind="bigint")}
+
+
 def remove_by_inbox(connection: Connection, inbox_rows: Iterable[int]) -> set[str]:
     """Withdraw what these inbox rows said; the records that must be folded again."""
     statement = "DELETE FROM facts WHERE inbox {set} RETURNING record"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func
 
 from upkept.store import bulk
 from upkept.store.bulk import AnyRow
@@ -164,7 +164,10 @@ def listed(
 def replay(
     connection: Connection, *, now: int, ids: Sequence[int] = (), state: str | None = None, name: str | None = None
 ) -> list[tuple[int, str]]:
-    """Offer rows again, whatever became of them, with their attempts at zero; (id, lane) of each."""
+    """Offer rows again, whatever became of them, with their attempts at zero; (id, lane) of each.
+
+    Rows that an erasure blanked have nothing to say any more.
+    """
     query = inbox.update().values(state="new", attempts=0, next_attempt_at=now, reason=None, lease_until=None)
     if ids:
         query = query.where(inbox.c.id.in_(ids))
@@ -172,8 +175,15 @@ def replay(
         query = query.where(inbox.c.state == state)
     if name:
         query = query.where(inbox.c.connection == name)
-    rows = connection.execute(query.where(inbox.c.state != "claimed").returning(inbox.c.id, inbox.c.lane))
+    query = query.where(inbox.c.state != "claimed", func.length(inbox.c.body) > 0)
+    rows = connection.execute(query.returning(inbox.c.id, inbox.c.lane))
     return sorted((row[0], row[1]) for row in rows)
+
+
+def states(connection: Connection, ids: Iterable[int]) -> list[tuple[int, str]]:
+    """(id, state) of rows."""
+    found = bulk.within(connection, "SELECT id, state FROM inbox WHERE id {set}", ids, kind="bigint")
+    return sorted((row[0], row[1]) for row in found)
 
 
 def counts(connection: Connection) -> list[AnyRow]:
@@ -184,19 +194,3 @@ def counts(connection: Connection) -> list[AnyRow]:
             "WHERE state IN ('new', 'claimed', 'dead') GROUP BY connection, state ORDER BY connection, state"
         )
     )
-
-
-def blank(connection: Connection, ids: Iterable[int]) -> None:
-    """Forget the bytes of these rows (erasure); that something arrived stays on record."""
-    bulk.change_within(connection, "UPDATE inbox SET body = ? WHERE id {set}", ids, kind="bigint", extra=(b"",))
-
-
-def mentioning(
-    connection: Connection, needle: bytes, *, after: int, limit: int = 20_000
-) -> tuple[list[int], int | None]:
-    """Ids of rows whose bytes hold `needle`, among the `limit` rows after id `after`; and where to go on."""
-    place = "position(%b in body)" if bulk.on_postgresql(connection) else "instr(body, ?)"
-    window = f"SELECT id, body FROM inbox WHERE id > {int(after)} ORDER BY id LIMIT {int(limit)}"
-    last = connection.exec_driver_sql(f"SELECT max(id) FROM ({window}) AS w").scalar()
-    found = connection.exec_driver_sql(f"SELECT id FROM ({window}) AS w WHERE {place} > 0", (needle,))
-    return [row[0] for row in found], last

@@ -1,0 +1,60 @@
+"""What the inbox holds about somebody, and blanking it. Only rows whose work is over: the others are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from upkept.store import bulk
+
+
+def over(connection: Connection, ids: Iterable[int]) -> list[int]:
+    """Those of the rows whose work is over."""
+    statement = "SELECT id FROM inbox WHERE state IN ('done', 'skipped', 'dead') AND id {set}"
+    return sorted(row[0] for row in bulk.within(connection, statement, sorted(set(ids)), kind="bigint"))
+
+
+def named(connection: Connection, keys: Iterable[str]) -> list[int]:
+    """The rows of these keys, as consent statements carry them: connection and dedup key around a `\\x1f`."""
+    by_connection: dict[str, list[str]] = {}
+    for key in keys:
+        name, _, dedup_key = key.partition("\x1f")
+        by_connection.setdefault(name, []).append(dedup_key)
+    statement = "SELECT id FROM inbox WHERE connection = ? AND dedup_key {set}"
+    found = (bulk.within(connection, statement, sorted(own), extra=(name,)) for name, own in by_connection.items())
+    return sorted(row[0] for rows in found for row in rows)
+
+
+def blank(connection: Connection, ids: Iterable[int]) -> int:
+    """Forget the bytes of these rows (erasure); that something arrived stays on record. How many."""
+    return bulk.change_within(
+        connection,
+        "UPDATE inbox SET body = ?, reason = 'erased', state = CASE state WHEN 'dead' THEN 'skipped' ELSE state END "
+        "WHERE id {set}",
+        ids, kind="bigint", extra=(b"",),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A row whose work is over, as a search for traces of somebody sees it."""
+
+    id: int
+    connection: str
+    dedup_key: str
+    kind: str
+    body: bytes
+    received_at: int
+
+
+def bodies(connection: Connection, *, after: int, limit: int) -> Iterator[Body]:
+    """Rows after id `after` whose work is over and that still have their bytes, in id order, one at a time."""
+    rows = connection.execution_options(yield_per=50).exec_driver_sql(
+        "SELECT id, connection, dedup_key, kind, body, received_at FROM inbox "
+        f"WHERE id > {int(after)} AND state IN ('done', 'skipped', 'dead') AND length(body) > 0 "
+        f"ORDER BY id LIMIT {int(limit)}"
+    )
+    for row in rows:
+        yield Body(*row)
