@@ -1,0 +1,157 @@
+"""Erase a person for ever (SEMANTICS R12): what goes, what stays, what is told to the vendors.
+
+Every record goes with its parts, facts, events, claims and links; tombstones of the record keys and of every
+identifier they ever stated refuse them wherever they come from later; what the inbox still holds is blanked; each
+vendor is asked to delete. Opt-outs stay, as keyed hashes. An identifier that somebody else holds or once held, or
+that identifies nobody, gets no tombstone: it would refuse that somebody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from upkept.flow.bury import Doomed, forbidden, held_by, held_by_others, identifiers_of
+from upkept.flow.bury import bury as bury_records
+from upkept.flow.component import Outgrown, holding
+from upkept.flow.find import find
+from upkept.flow.hub import Hub
+from upkept.flow.settle import Effect, settle
+from upkept.flow.traces import Wanted, search, search_rest
+from upkept.people.erasure import tombstones
+from upkept.people.values import RecordKey
+from upkept.settings import RESERVED
+from upkept.store import audit, bulk, claims, erasure, records, traces
+from upkept.store import tombstones as stored_tombstones
+from upkept.store.claims import Identifier
+from upkept.store.erasure import Tally
+from upkept.store.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure removes, or would. `left` are identifiers without a tombstone; `rows` bodies are blanked.
+
+    `vendors` are the connections that are asked to delete; of those in `unknown` nothing is configured here any more.
+    """
+
+    person: str
+    records: tuple[RecordKey, ...]
+    tally: Tally
+    rows: int
+    erased: tuple[Identifier, ...]
+    left: tuple[Identifier, ...]
+    vendors: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    person: str
+    whole: Mapping[str, Record]
+    every: Mapping[str, Record]
+    stated: frozenset[Identifier]
+    left: frozenset[Identifier]
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(frozenset(r.key for r in self.every.values()), self.stated - self.left)
+
+
+def preview(hub: Hub, name: str) -> Erasure:
+    """What erasing the person known as `name` would remove; nothing is changed. Raises what `find` raises."""
+    with hub.store.read() as connection:
+        scope = _scope(connection, hub, name)
+        tally = erasure.tally(connection, scope.every)
+    found, _ = search(hub, scope.wanted)
+    return _report(hub, scope, tally, len(found))
+
+
+def erase(hub: Hub, name: str, *, now: int, actor: str) -> Erasure:
+    """Erase the person known as `name`. There is no way back. Raises what `find` raises."""
+    return holding(lambda also: _erase(hub, name, also, now, actor))
+
+
+def bury(hub: Hub, keys: Collection[RecordKey], identifiers: Collection[Identifier], *, at: int, now: int) -> int:
+    """Lay the tombstones of an erasure of `at` and remove what they cover; how many records stood.
+
+    This is how an erasure is done again on a store that lost it (a restored backup).
+    """
+    return holding(lambda also: _bury(hub, keys, identifiers, also, at, now))
+
+
+def remove(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, also: Iterable[str] = ()) -> None:
+    """Bury these records and settle those they leave behind, in the caller's transaction."""
+    near = bury_records(connection, hub, doomed, now=now)
+    effect = Effect()
+    effect.take(connection, {*near, *also})
+    effect.leave(near)
+    settle(connection, hub, effect, now=now)
+
+
+def _erase(hub: Hub, name: str, also: frozenset[str], now: int, actor: str) -> Erasure:
+    with hub.store.read() as connection:
+        scope = _scope(connection, hub, name)
+    rows, last = search(hub, scope.wanted)
+    with hub.store.write() as connection:
+        _alone(connection)
+        # By the id, which resolves whatever happened to the name meanwhile.
+        scope_now = _scope(connection, hub, scope.person)
+        if not scope.wanted.covers(scope_now.wanted):
+            raise Outgrown(frozenset(scope_now.every))
+        more = search_rest(connection, hub, scope_now.wanted, after=last)
+        tally = erasure.tally(connection, scope_now.every)
+        blanked = traces.blank(connection, traces.over(connection, [*rows, *more]))
+        stones = tombstones(
+            [r.key for r in scope_now.every.values()], scope_now.stated - scope_now.left, at=now, subject=hub.tombstone
+        )
+        stored_tombstones.lay(connection, stones)
+        remove(connection, hub, {id_: (r.key, r.part) for id_, r in scope_now.whole.items()}, now=now, also=also)
+        audit.note(connection, "erase", [scope_now.person, *sorted(scope_now.whole)], actor=actor, now=now)
+    return _report(hub, scope_now, tally, blanked)
+
+
+def _bury(
+    hub: Hub, keys: Iterable[RecordKey], identifiers: Collection[Identifier], also: frozenset[str], at: int, now: int
+) -> int:
+    with hub.store.write() as connection:
+        _alone(connection)
+        named = {hub.record_id(key): key for key in keys}
+        stones = tombstones(named.values(), identifiers, at=at, subject=hub.tombstone)
+        stored_tombstones.lay(connection, stones)
+        near = records.load(connection, sorted(claims.holders(connection, identifiers) | named.keys()))
+        whole = {id_: record for id_, record in near.items() if not record.part}
+        doomed = {id_: (near[id_].key, False) for id_ in forbidden(connection, hub, held_by(connection, whole))}
+        remove(connection, hub, doomed | {id_: (key, False) for id_, key in named.items()}, now=now, also=also)
+        return len(doomed)
+
+
+def _alone(connection: Connection) -> None:
+    """No batch may commit between the tombstones and the removal: each holds ROW SHARE (see `flow.refuse`)."""
+    if bulk.on_postgresql(connection):
+        connection.exec_driver_sql("LOCK TABLE tombstones IN EXCLUSIVE MODE")
+
+
+def _scope(connection: Connection, hub: Hub, name: str) -> _Scope:
+    person = find(connection, hub, name).person
+    whole = records.of_people(connection, [person])
+    every = records.load(connection, sorted(erasure.with_parts(connection, whole)))
+    stated = identifiers_of(connection, set(every))
+    left = held_by_others(connection, stated, every) | {one for one in stated if hub.blocked(*one)}
+    return _Scope(person, whole, every, frozenset(stated), frozenset(left))
+
+
+def _report(hub: Hub, scope: _Scope, tally: Tally, rows: int) -> Erasure:
+    vendors = {record.key.connection for record in scope.whole.values()} - set(RESERVED)
+    return Erasure(
+        person=scope.person,
+        records=tuple(sorted(record.key for record in scope.whole.values())),
+        tally=tally,
+        rows=rows,
+        erased=tuple(sorted(scope.stated - scope.left)),
+        left=tuple(sorted(scope.left)),
+        vendors=tuple(sorted(vendors & hub.connections.keys())),
+        unknown=tuple(sorted(vendors - hub.connections.keys())),
+    )
