@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from kombu import Connection
 from tests.till.upkept_till import signature
 
+from upkept.queue import QUEUES
 from upkept.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
@@ -177,3 +181,19 @@ def _listens(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         return True
     return False
+
+
+@contextmanager
+def rabbitmq_alone(url: str) -> Iterator[str]:
+    """Our queues' names are fixed, so one test at a time has them, empty, on the whole machine."""
+    with Path(tempfile.gettempdir(), "upkept-test-rabbitmq.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _remove_queues(url)
+        yield url
+        _remove_queues(url)
+
+
+def _remove_queues(url: str) -> None:
+    with Connection(url) as connection:
+        for name in QUEUES:
+            connection.default_channel.queue_delete(name)

@@ -1,0 +1,245 @@
+"""The clock and the sweeper, in one process, on both databases: what is due is offered, claimed once, worked inline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.till.site import SECRET
+from tests.till.upkept_till import TillConfig, connector
+
+from upkept.contract import Retryable
+from upkept.flow import sweep
+from upkept.flow.bells import Bell
+from upkept.flow.hub import Hub
+from upkept.flow.opening import policies
+from upkept.keys import ensure_keys
+from upkept.registry import Connection
+from upkept.settings import load
+from upkept.store import due, inbox, jobs, readbacks, runs
+from upkept.store.engine import Store
+from upkept.worker import beat, pulse
+from upkept.worker.process import clock, process
+
+SECOND = 1_000_000
+
+
+class Bells:
+    """A ringer that writes down what it rings, as long as its broker is well."""
+
+    def __init__(self) -> None:
+        self.rung: list[Bell] = []
+        self.pulses: list[tuple[str, str]] = []
+        self.well = True
+        self.sick = 0.0
+
+    def ring(self, bells: Any) -> bool:
+        if self.well:
+            self.rung.extend(bells)
+        return self.well
+
+    def ring_one(self, task: str, queue: str, arguments: list[Any]) -> bool:
+        if self.well:
+            self.pulses.append((queue, arguments[0]))
+        return self.well
+
+    def sick_seconds(self) -> float:
+        return self.sick
+
+
+@pytest.fixture
+def hub(store: Store, tmp_path: Path) -> Hub:
+    settings = load({"UPKEPT_HOME": str(tmp_path)}, cwd=tmp_path)
+    till = Connection(
+        name="till", connector=connector, config=TillConfig(webhook_secret=SECRET), fields=connector.fields,
+        account="till", rank=0,
+    )  # fmt: skip
+    return Hub(store, {"till": till}, ensure_keys(tmp_path), policies(settings, ranks={}), settings)
+
+
+@pytest.fixture
+def bells() -> Bells:
+    return Bells()
+
+
+def arrive(hub: Hub, *numbers: int, age: float, lane: Any = "inbound", thin: bool = False) -> list[int]:
+    """Rows that came `age` seconds ago and that no bell told of."""
+    at = clock() - int(age * SECOND)
+    arrivals = [
+        inbox.Arrival(
+            connection="till", dedup_key=f"{lane}{number}", kind="customer.updated", received_at=at, lane=lane,
+            body=b'{"customer": "cus_%d", "plan": "gold", "at": 1790000000}' % number, thin=thin,
+        )
+        for number in numbers
+    ]  # fmt: skip
+    with hub.store.write() as connection:
+        return sorted(inbox.store(connection, arrivals).values())
+
+
+def states(hub: Hub) -> dict[int, str]:
+    with hub.store.read() as connection:
+        return {row[0]: row[1] for row in connection.exec_driver_sql("SELECT id, state FROM inbox")}
+
+
+def swept(hub: Hub, bells: Bells) -> list[Bell]:
+    bells.rung.clear()
+    list(beat.sweeping(hub, bells))  # type: ignore[arg-type]
+    return list(bells.rung)
+
+
+def test_a_fresh_row_is_left_to_its_own_bell(hub: Hub, bells: Bells) -> None:
+    arrive(hub, 1, age=1)
+    assert swept(hub, bells) == []
+
+
+def test_what_no_bell_told_of_is_offered_once_a_while(hub: Hub, bells: Bells) -> None:
+    plain = arrive(hub, 1, 2, age=11)
+    first = arrive(hub, 3, age=11, lane="consent")
+    thin = arrive(hub, 4, age=11, lane="bulk", thin=True)
+    assert set(swept(hub, bells)) == {
+        Bell("consent", "apply", tuple(first)), Bell("inbound", "apply", tuple(plain)),
+        Bell("outbound", "fetch", tuple(thin)),
+    }  # fmt: skip
+    assert swept(hub, bells) == []
+    assert sweep.look(hub, now=clock() + due.AGAIN + due.QUIET + SECOND).ids == tuple(sorted(first + plain + thin))
+
+
+def test_what_the_broker_did_not_take_is_offered_at_the_next_sweep(hub: Hub, bells: Bells) -> None:
+    ids = arrive(hub, 1, age=11)
+    bells.well = False
+    assert swept(hub, bells) == []
+    bells.well = True
+    assert swept(hub, bells) == [Bell("inbound", "apply", tuple(ids))]
+
+
+def test_a_dead_lease_is_offered_again_and_a_living_one_is_not(hub: Hub, bells: Bells) -> None:
+    ids = arrive(hub, 1, age=11)
+    with hub.store.write() as connection:
+        claimed = inbox.claim(connection, ids, now=clock())
+    assert len(claimed) == 1
+    assert swept(hub, bells) == []
+    later = clock() + inbox.LEASE + due.QUIET + SECOND
+    assert sweep.look(hub, now=later).ids == tuple(ids)
+
+
+def test_a_retry_is_offered_when_its_time_comes(hub: Hub, bells: Bells) -> None:
+    ids = arrive(hub, 1, age=11)
+    with hub.store.write() as connection:
+        rows = inbox.claim(connection, ids, now=clock())
+        inbox.finish(connection, [inbox.Outcome(rows[0], "new", "away", retry_at=clock() + 60 * SECOND)])
+    assert swept(hub, bells) == []
+    assert sweep.look(hub, now=clock() + 61 * SECOND).ids == tuple(ids)
+
+
+def test_a_row_worked_on_meanwhile_keeps_its_own_time(hub: Hub) -> None:
+    ids = arrive(hub, 1, age=11)
+    found = sweep.look(hub, now=clock())
+    retry = clock() + 3600 * SECOND
+    with hub.store.write() as connection:
+        rows = inbox.claim(connection, ids, now=clock())
+        inbox.finish(connection, [inbox.Outcome(rows[0], "new", "away", retry_at=retry)])
+    sweep.offered(hub, found, now=clock())
+    with hub.store.read() as connection:
+        assert connection.exec_driver_sql("SELECT next_attempt_at FROM inbox").scalar() == retry
+
+
+def test_a_sick_broker_makes_the_sweeper_work_itself(hub: Hub, bells: Bells) -> None:
+    arrive(hub, *range(450), age=11)
+    bells.well, bells.sick = False, beat.BROKER_SICK - 1
+    swept(hub, bells)
+    assert set(states(hub).values()) == {"new"}
+    bells.sick = beat.BROKER_SICK + 1
+    swept(hub, bells)
+    assert set(states(hub).values()) == {"done"}
+
+
+def test_a_deaf_worker_makes_the_sweeper_work_itself(hub: Hub, bells: Bells) -> None:
+    arrive(hub, 1, age=11)
+    with hub.store.write() as connection:
+        jobs.rung(connection, "worker", now=clock() - int((beat.WORKER_DEAF + 1) * SECOND))
+    swept(hub, bells)
+    assert set(states(hub).values()) == {"done"}
+
+
+def test_what_stays_unclaimed_is_applied_whatever_the_pulse_says(hub: Hub, bells: Bells) -> None:
+    ids = arrive(hub, 1, age=sweep.UNCLAIMED / SECOND + 1)
+    bulk = arrive(hub, 2, age=sweep.UNCLAIMED / SECOND + 1, lane="bulk")
+    assert len(swept(hub, bells)) >= 2
+    assert states(hub) == {ids[0]: "done", bulk[0]: "new"}
+
+
+def test_runs_and_readbacks_that_are_due_are_rung(hub: Hub, bells: Bells) -> None:
+    now = clock()
+    with hub.store.write() as connection:
+        run, _ = runs.start(connection, "resync", "till", {"mode": "full"}, now - SECOND)
+        readbacks.wish(connection, [("till", "customer", "cus_1", "tie", now - SECOND)])
+    assert set(swept(hub, bells)) == {Bell("outbound", "run", (run.id,)), Bell("outbound", "read_back", ())}
+    with hub.store.write() as connection:
+        runs.claim(connection, run.id, holder="somebody:1", now=clock())
+        readbacks.claim(connection, now=clock(), limit=1)
+    assert swept(hub, bells) == []
+
+
+def test_a_slot_is_claimed_once_by_any_number_of_clocks(hub: Hub) -> None:
+    with hub.store.write() as connection:
+        assert jobs.claim(connection, {"sweep": 7, "pulse": 3}, now=1) == {"sweep", "pulse"}
+        assert jobs.claim(connection, {"sweep": 7, "pulse": 4}, now=2) == {"pulse"}
+        assert jobs.claim(connection, {"sweep": 6}, now=3) == set()
+        assert jobs.claim(connection, {"sweep": 8}, now=4) == {"sweep"}
+
+
+def test_a_pulse_is_heard_or_the_silence_grows(hub: Hub, bells: Bells) -> None:
+    def age(since: int = 0) -> float:
+        return pulse.pulse_age(hub.store, now=clock() + 70 * SECOND, since=since)
+
+    assert age() == 0
+    list(beat.pulsing(hub, bells))  # type: ignore[arg-type]
+    assert set(bells.pulses) == {("consent", "worker"), ("outbound", "courier")}
+    assert 69 < age() < 75
+    assert age(since=clock() + 60 * SECOND) < 11
+    list(beat.pulsing(hub, bells))  # type: ignore[arg-type]
+    assert age() > 69
+    with hub.store.write() as connection:
+        jobs.heard(connection, "worker", now=clock())
+    assert age() == 0
+    list(beat.pulsing(hub, bells))  # type: ignore[arg-type]
+    assert age() > 69
+    bells.well = False
+    list(beat.pulsing(hub, bells))  # type: ignore[arg-type]
+    assert age() == 0, "a broker that is away is no deaf worker"
+
+
+def test_a_worker_whose_clock_is_behind_is_heard(hub: Hub) -> None:
+    with hub.store.write() as connection:
+        jobs.rung(connection, "worker", now=1000)
+        jobs.heard(connection, "worker", now=900)
+        assert jobs.unheard_since(connection, "worker") is None
+
+
+@pytest.fixture
+def one_process(hub: Hub, bells: Bells, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clocks of the test find this hub and this ringer in their process."""
+    monkeypatch.setattr(process, "hub", lambda: hub)
+    monkeypatch.setattr(process, "ringer", lambda: bells)
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_tick_does_what_has_come_once_and_outlives_a_failing_job(hub: Hub) -> None:
+    done: list[str] = []
+
+    def well(_hub: Hub, _ringer: Any) -> Iterator[None]:
+        done.append("step")
+        yield
+        done.append("end")
+
+    def ill(_hub: Hub, _ringer: Any) -> Iterator[None]:
+        raise Retryable("away")
+        yield
+
+    known = [beat.Job("ill", 3600, ill), beat.Job("well", 3600, well)]
+    clocks = [beat.Clock(known), beat.Clock(known)]
+    for one in clocks * 2:
+        one.tick()
+    assert done == ["step", "end"]
