@@ -24,7 +24,7 @@ from upkept.contract import WITHDRAWN, Fact, FieldMap, Permanent, RawEvent, Reco
 from upkept_stripe import timeline
 from upkept_stripe.fields import is_changed, mapped
 from upkept_stripe.money import whole
-from upkept_stripe.parts import CARD, CHARGE, DISPUTE, DISPUTED, INVOICE, MAPPED, PAID, PAST_DUE, SUBSCRIPTION
+from upkept_stripe.parts import CARD, CHARGE, DISPUTE, DISPUTED, INVOICE, MAPPED, PAID, PAST_DUE, STATUS, SUBSCRIPTION
 from upkept_stripe.payments import (
     INVOICE_DELETED,
     INVOICE_ORDER,
@@ -131,13 +131,17 @@ def _subscription_fact(
     said = kept(shown, items)
     if is_changed(fields, SUBSCRIPTION):
         said |= {**mapped(fields, SUBSCRIPTION, view(shown, items, said)), MAPPED: True}
-    if it.before is not None and "status" in it.before and it.at is not None:
-        was, now = it.before["status"], shown.get("status")
-        if now in DUNNING and was not in DUNNING:
-            said[PAST_DUE] = int(it.at.timestamp())
-    if shown.get("status") in ENDED:
+    if it.at is not None and said[STATUS] in DUNNING and _was_paid_up(it):
+        said[PAST_DUE] = int(it.at.timestamp())
+    if said[STATUS] in ENDED:
         sequence = GONE
     return _part(it, SUBSCRIPTION, str(shown["id"]), owner, said, sequence=sequence)
+
+
+def _was_paid_up(it: Told) -> bool:
+    """Whether the event shows that the subscription had a better status before."""
+    before = it.before or {}
+    return "status" in before and text(before["status"]) not in DUNNING
 
 
 def _invoice(it: Told, fields: FieldMap, *, deleted: bool = False) -> Iterator[Statement]:

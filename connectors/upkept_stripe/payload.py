@@ -51,7 +51,7 @@ def _no_constant(name: str) -> Any:
 def _shallow(value: Any, levels: int) -> bool:
     """Whether `value` nests at most `levels` deep. Level by level: recursion is what the limit guards against."""
     layer = [value]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         layer = [
             child
             for item in layer

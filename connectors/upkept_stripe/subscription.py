@@ -204,7 +204,7 @@ def _coupons(discounted: Object) -> Iterator[Object]:
         discounts = [single]
     for discount in discounts:
         coupon = inner(discount, "coupon") or inner(inner(discount, "source"), "coupon")
-        if coupon.get("duration") in LASTING:
+        if text(coupon.get("duration")) in LASTING:
             yield coupon
 
 

@@ -141,7 +141,8 @@ def _payments(main: Part | None, charges: Sequence[Part], invoices: Sequence[Par
     used = _refs(charges, invoices)
     last = _newest(charge for charge in charges if number(charge, PAID))
     settled = _newest(invoice for invoice in invoices if number(invoice, PAID) > number(invoice, OFF_STRIPE))
-    known = (one.fields.get(CURRENCY) for one in (main, last, settled) if one is not None)
+    billed = _newest(invoice for invoice in invoices if number(invoice, PAID))
+    known = (one.fields.get(CURRENCY) for one in (main, last, billed, _newest(invoices)) if one is not None)
     currency = next((currency for currency in known if isinstance(currency, str)), None)
     if currency is not None:
         yield "stripe_currency", currency, used if main is None else (main.ref,)

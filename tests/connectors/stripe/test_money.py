@@ -1,0 +1,106 @@
+"""Minor units to major ones, and prices to months."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.connectors.stripe.shapes import item, parts, price, subscription
+
+from upkept_stripe.money import THREE_DECIMAL, ZERO_DECIMAL, decimal_ratio, major
+from upkept_stripe.parts import MONTHLY
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "shown"),
+    [
+        (1999, "usd", 19.99),
+        (2000, "usd", 20.0),
+        (-1250, "eur", -12.5),
+        (500, "jpy", 500),
+        (500, "JPY", 500),
+        (1500, "mga", 1500),
+        (5120, "kwd", 5.12),
+        (5124, "bhd", 5.124),
+        (500, "isk", 5.0),
+        (500, "ugx", 5.0),
+        (1045, "huf", 10.45),
+        (80045, "twd", 800.45),
+        (100, None, 1.0),
+        (0, "usd", 0.0),
+        (None, "usd", None),
+        ("1999", "usd", None),
+        (19.99, "usd", None),
+        (True, "usd", None),
+        (2**70, "usd", None),
+    ],
+)
+def test_major_units(amount: Any, currency: Any, shown: Any) -> None:
+    value = major(amount, currency)
+    assert value == shown
+    assert type(value) is type(shown)
+
+
+@given(st.integers(-(10**14), 10**14), st.sampled_from(["usd", "jpy", "kwd"]))
+def test_major_units_are_the_nearest_float_to_the_exact_amount(amount: int, currency: str) -> None:
+    places = 0 if currency in ZERO_DECIMAL else 3 if currency in THREE_DECIMAL else 2
+    assert major(amount, currency) == float(Decimal(amount).scaleb(-places))
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio"),
+    [("0.5", (1, 2)), ("12", (12, 1)), (33.3, (333, 10)), ("1E-999999", None), ("-1", None), ("NaN", None), ("", None)],
+)
+def test_decimals(text: Any, ratio: Any) -> None:
+    assert decimal_ratio(text) == ratio
+
+
+BARE = {"id": "sub_1", "object": "subscription", "customer": "cus_9"}
+"""A subscription from before there were items."""
+
+
+def coupon(**more: Any) -> dict[str, Any]:
+    return {"object": "coupon", "duration": "forever", "percent_off": None, "amount_off": None, **more}
+
+
+@pytest.mark.parametrize(
+    ("made", "monthly"),
+    [
+        (subscription(item(price=price(1999))), 1999),
+        (subscription(item(3, price=price(1999))), 5997),
+        (subscription(item(price=price(12000, "year"))), 1000),
+        (subscription(item(price=price(10000, "year"))), 833),
+        (subscription(item(price=price(3000, "month", 3))), 1000),
+        (subscription(item(price=price(300, "week"))), 1300),
+        (subscription(item(price=price(1000, "week", 2))), 2167),
+        (subscription(item(price=price(100, "day"))), 3042),
+        (subscription(item(price=price(24000, "year", 2))), 1000),
+        (subscription(item(1000, price=price(None, unit_amount_decimal="0.05"))), 50),
+        (subscription(item(0)), 0),
+        (subscription(item(price=price(1000)), item(price=price(10000, "year"))), 1833),
+        # A year's 100.00 twice is 16.666…, rounded once, not 8.33 twice.
+        (subscription(item(price=price(10000, "year")), item(price=price(10000, "year"))), 1667),
+        (subscription(item(None, price=price(500, usage_type="metered"))), 0),
+        (subscription(item(price=price(None, billing_scheme="tiered"))), None),
+        (subscription(item(price=price(None, billing_scheme="tiered")), item(price=price(700))), 700),
+        (subscription(item(7, price=price(100, transform_quantity={"divide_by": 5, "round": "up"}))), 200),
+        (subscription(item(7, price=price(100, transform_quantity={"divide_by": 5, "round": "down"}))), 100),
+        (subscription(item(), discount={"coupon": coupon(percent_off=25.0)}), 750),
+        (subscription(item(), discount={"coupon": coupon(percent_off=33.3)}), 667),
+        (subscription(item(), discounts=[{"source": {"coupon": coupon(amount_off=300)}}]), 700),
+        (subscription(item(price=price(12000, "year")), discount={"coupon": coupon(amount_off=2400)}), 800),
+        (subscription(item(), discounts=[{"coupon": coupon(amount_off=5000)}]), 0),
+        (subscription(item(), discount={"coupon": coupon(percent_off=50, duration="once")}), 1000),
+        (subscription(item(), discount={"coupon": coupon(percent_off=50, duration="repeating")}), 500),
+        (subscription(item(), discounts=["di_1"], discount=None), 1000),
+        (subscription(item(discounts=[{"coupon": coupon(percent_off=10)}]), item()), 1900),
+        (subscription(item(price=price(1000, "fortnight"))), None),
+        ({**BARE, "quantity": 2, "plan": {"id": "pro", "amount": 900, "interval": "month"}}, 1800),
+    ],
+)  # fmt: skip
+def test_a_month_of_a_subscription(made: dict[str, Any], monthly: int | None) -> None:
+    (part,) = parts(made)
+    assert part.fields[MONTHLY] == monthly
