@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.model import reference
+from tests.model.encoding import encoded
 from tests.model.histories import History, arrivals, history
 from tests.model.pure import Hub, readied
 
@@ -25,7 +26,7 @@ def diverges(arrived: History, *, hub: type[Hub] = Hub, enforced: bool = False) 
     store = hub(enforced=enforced)
     for element in arrived:
         store.take(readied(element))
-    return reference.encoded(store.people()) != reference.encoded(reference.people(arrived, enforced=enforced))
+    return encoded(store.people()) != encoded(reference.people(arrived, enforced=enforced))
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def divergences(
     """Every arrival, of every seed's history, after which the pure core and the reference model differ."""
     for seed in seeds:
         told = history(seed)
-        expected = reference.encoded(reference.people(told, enforced=enforced))
+        expected = encoded(reference.people(told, enforced=enforced))
         ready = {id(element): readied(element) for element in told}
         random = Random(seed)
         for arrival in range(permutations):
@@ -50,6 +51,6 @@ def divergences(
             store = hub(enforced=enforced)
             for element in arrived:
                 store.take(ready[id(element)])
-            if reference.encoded(store.people()) != expected:
+            if encoded(store.people()) != expected:
                 smaller = shrunk(arrived, lambda some: diverges(some, hub=hub, enforced=enforced))
                 yield Divergence(seed, smaller)

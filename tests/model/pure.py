@@ -173,7 +173,7 @@ class Hub:
             Part(ref=ref, fields={n: decode(c.value) for n, c in h.cells.items()}, deleted=h.deleted)
             for ref, h in heads.items()
         ]
-        return summarized(head, summarize({}, parts), heads)
+        return summarized(summarize({}, parts), {ref: h.newest for ref, h in heads.items()}, head.newest)
 
     def _node(self, view: RecordView) -> Node:
         anonymous = view.key[:2] == ("app", "anonymous")

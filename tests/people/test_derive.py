@@ -23,7 +23,7 @@ from upkept.people.derive import (
     summarized,
 )
 from upkept.people.facts import canonical
-from upkept.people.fold import Cell, Head, fold, live
+from upkept.people.fold import Cell, fold, live
 from upkept.people.values import AdmittedFact, RecordKey, Stamp
 
 ORDER = Policies(
@@ -196,30 +196,30 @@ def test_any_order_of_records_gives_one_person_and_explain_agrees(
     assert explain(records, ORDER) == explained
 
 
-def part(at: int) -> Head:
-    return fold([AdmittedFact(f"{at}", at, 1, 0, {"f": {"amount": at}})])
-
-
 def test_a_summary_takes_the_newest_stamp_among_the_parts_it_used() -> None:
     refs = [RecordRef("subscription", n) for n in "abc"]
-    heads = dict(zip(refs, (part(1), part(5), part(9)), strict=True))
+    newest = dict(zip(refs, (Stamp(1, 1, 0, "a"), Stamp(5, 1, 0, "b"), Stamp(9, 1, 0, "c")), strict=True))
+    own = Stamp(3, 1, 0, "d")
     summary = {
         "mrr": Summary(value=6.0, used=(refs[0], refs[1])),
         "none": Summary(value=None, used=()),
         "withdrawn": Summary(value="x", used=(RecordRef("subscription", "gone"),)),
     }
-    cells = summarized(part(3), summary, heads)
+    cells = summarized(summary, newest, own)
     assert {name: (cell.value, cell.since.at) for name, cell in cells.items()} == {
         "mrr": (6.0, 5),
         "none": (None, 3),
         "withdrawn": ("x", 3),
     }
-    assert summarized(None, {"none": summary["none"]}, heads) == {}
+    assert summarized({"none": summary["none"]}, newest, None) == {}
+    record = fold([AdmittedFact("1", 99, 1, 0, {"f": {"mrr": 1, "name": "Ann"}})])
+    shown = live(record, survives=frozenset(), summary=cells)
+    assert (shown["mrr"].value, shown["name"].value) == (6.0, "Ann"), "a summary replaces what the record itself says"
 
 
 def test_a_deleted_record_shows_only_the_summaries_that_survive() -> None:
     head = fold([AdmittedFact("1", 1, 1, 0, {"f": {"name": "Ann"}}), AdmittedFact("2", 2, 1, 0, {"d": True})])
-    summary = summarized(head, {n: Summary(value=1, used=()) for n in ("mrr", "lifetime")}, {})
+    summary = summarized({n: Summary(value=1, used=()) for n in ("mrr", "lifetime")}, {}, head.newest)
     assert live(head, survives=frozenset({"lifetime"}), summary=summary).keys() == {"lifetime"}
 
 

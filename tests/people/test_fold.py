@@ -165,6 +165,12 @@ def test_a_delete_ends_fields_but_survivors_and_all_claims() -> None:
     assert any(i.value == "b@x" for i in restated.claims), "but what it ever stated is known"
 
 
+def test_a_part_belongs_to_the_owner_last_stated() -> None:
+    told = [stated(at, {"o": ["customer", id_]}) for at, id_ in ((5, "new"), (1, "old"))]
+    for order in (told, told[::-1]):
+        assert fold([*order, fields(9, {"amount": 1})]).owner == ("customer", "new")
+
+
 def test_a_claim_lasts_from_the_fact_that_states_it_to_the_one_that_ends_it() -> None:
     told = [stated(at, {"c": {"email": email}}) for at, email in ((1, "a@x"), (3, "a@x"), (5, "b@x"), (9, None))]
     assert fold(told).claims == (Interval("email", "a@x", 1, 5, True), Interval("email", "b@x", 5, 9, True))

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from upkept.contract import RecordRef, Summary
 from upkept.people.facts import encode
-from upkept.people.head import Cell, Head
+from upkept.people.head import Cell
 from upkept.people.identity import shown
 from upkept.people.policies import DEFAULT_POLICIES, FILLING_CONNECTION, LWW, Policies, Policy, magnitude
-from upkept.people.values import Interval, Json, RecordKey
+from upkept.people.values import Interval, Json, RecordKey, Stamp
 
 __all__ = [
     "DEFAULT_POLICIES",
@@ -96,17 +96,16 @@ class Explained:
 
 
 def summarized(
-    head: Head | None, summary: Mapping[str, Summary], part_heads: Mapping[RecordRef, Head]
+    summary: Mapping[str, Summary], newest: Mapping[RecordRef, Stamp | None], own: Stamp | None
 ) -> dict[str, Cell]:
     """The cells that a connector summarized from the parts of a record (R2); `live` merges them in.
 
-    A summarized field takes the newest stamp among the parts it used. One that used none takes the record's own
-    newest; without any it is left out, for it says nothing.
+    A summarized field takes the newest stamp among the parts it used, given in `newest`. One that used none takes
+    the record's own newest; without any it is left out, for it says nothing.
     """
     cells: dict[str, Cell] = {}
-    own = None if head is None else head.newest
     for name, field in summary.items():
-        used = [part_heads[ref].newest for ref in field.used if ref in part_heads]
+        used = [newest.get(ref) for ref in field.used]
         stamp = max((stamp for stamp in used if stamp is not None), default=own)
         if stamp is not None:
             cells[name] = Cell(encode(field.value), stamp, stamp)
