@@ -84,12 +84,8 @@ def supervise(
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=elsewhere)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})  # the thread inherits it
-    try:
-        status = Supervisor(children, said.append, deaf).run(when_ready=thread.start)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        thread.join()
+    status = Supervisor(children, said.append, deaf).run(when_ready=thread.start)
+    thread.join()
     if failed:
         raise failed[0]
     return status, said, time.monotonic() - asked[0]

@@ -13,9 +13,9 @@ again, each time a little later. The kernel ends the children if the supervisor 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -28,6 +28,7 @@ from typing import Final
 
 from upkept import broker
 from upkept.contract import Config, Retryable
+from upkept.orphans import die_with
 from upkept.settings import Settings
 
 STARTED_SECONDS: Final = 60.0
@@ -39,8 +40,6 @@ SETTLED_SECONDS: Final = 60.0
 LONGEST_WAIT: Final = 30.0
 LISTEN_SECONDS: Final = 15.0
 ENDING: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-PR_SET_PDEATHSIG: Final = 1
-LIBC: Final = ctypes.CDLL(None)
 
 
 class Ended(Exception):
@@ -66,7 +65,7 @@ class Child:
             list(self.command()),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=lambda: _in_the_child(parent),  # safe: the supervisor has one thread
+            preexec_fn=lambda: die_with(parent),  # safe: the supervisor has one thread
         )
         self.started = time.monotonic()
 
@@ -88,31 +87,31 @@ class Supervisor:
     say: Callable[[str], None]
     deaf: Callable[[str, float], bool]
     _listen_at: float = 0.0
+    _pause: Callable[[float], None] = time.sleep
 
     def run(self, *, when_ready: Callable[[], None]) -> int:
         """Until asked to end; returns the exit status."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, signal.SIGCHLD})
-        try:
-            for child in self.children:
-                child.start()
-                if child.name == "broker":  # all others connect to it
+        with _signals() as self._pause:
+            try:
+                for child in self.children:
+                    child.start()
+                    if child.name == "broker":  # all others connect to it
+                        self._await_ready(child)
+                for child in self.children:
                     self._await_ready(child)
-            for child in self.children:
-                self._await_ready(child)
-            when_ready()
-            while True:
-                self._look_after()
-        except Ended:
-            self.say("ending; press Ctrl-C again to end at once")
-            return 0
-        finally:
-            self._stop()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                when_ready()
+                while True:
+                    self._look_after()
+            except Ended:
+                self.say("ending; press Ctrl-C again to end at once")
+                return 0
+            finally:
+                self._stop()
 
     def _await_ready(self, child: Child) -> None:
         until = time.monotonic() + STARTED_SECONDS
         while not child.ready():
-            _pause(0.05)
+            self._pause(0.05)
             if child.process is not None and child.process.poll() is not None:
                 raise Config(f"{child.name} does not start; its own message stands above")
             if time.monotonic() > until:
@@ -132,7 +131,7 @@ class Supervisor:
                 with contextlib.suppress(Config):  # the broker's socket may still answer for a moment
                     child.start()
         due = [child.start_at - now for child in self.children if child.process is None]
-        _pause(max(0.05, min([*due, self._listen_at - now])))
+        self._pause(max(0.05, min([*due, self._listen_at - now])))
 
     def _listen(self, now: float) -> None:
         """Kill a child that is alive and deaf (a broken broker connection can do that); it is started again."""
@@ -156,7 +155,7 @@ class Supervisor:
             until = time.monotonic() + max([STOP_SECONDS[c.name] for c in running], default=0.0)
             while not impatient and any(_alive(c) for c in running) and time.monotonic() < until:
                 try:
-                    _pause(0.1)
+                    self._pause(0.1)
                 except Ended:
                     impatient = True
             for child in running:
@@ -220,20 +219,30 @@ def _listens(settings: Settings) -> bool:
     return True
 
 
-def _pause(seconds: float) -> None:
-    """Sleep until the time is over or a child ended; raise `Ended` if we are asked to."""
-    received = signal.sigtimedwait({*ENDING, signal.SIGCHLD}, seconds)
-    if received is not None and received.si_signo in ENDING:
-        raise Ended
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[float], None]]:
+    """A pause that ends early when a child ends, and raises `Ended` when we are asked to.
 
+    Signals come through a pipe, so that none is lost between looking and sleeping, whichever thread receives it.
+    """
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = {number: signal.signal(number, lambda *_: None) for number in (*ENDING, signal.SIGCHLD)}
+    wakeup = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
 
-def _in_the_child(parent: int) -> None:
-    """Between fork and exec: die with the supervisor, and take signals again."""
-    if sys.platform == "linux":
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGCHLD})
+    def pause(seconds: float) -> None:
+        select.select([readable], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            if ENDING & set(os.read(readable, 4096)):
+                raise Ended
+
+    try:
+        yield pause
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(readable)
+        os.close(writable)
 
 
 def _alive(child: Child) -> bool:

@@ -14,8 +14,10 @@ from socket import gethostname
 from typing import Final
 
 from celery.platforms import SecurityWarning
+from celery.signals import worker_process_init
 
 from upkept import queue
+from upkept.orphans import die_with
 from upkept.settings import Settings, load
 from upkept.worker import beat
 from upkept.worker.process import process
@@ -46,6 +48,9 @@ def run(*, courier: bool, settings: Settings | None = None) -> int:
         quiet=True,
         loglevel="INFO",
     )
+    if not courier:
+        me = os.getpid()
+        worker_process_init.connect(lambda **_: die_with(me), weak=False)
     clock.start()
     # What is loaded by now is shared with the children for good: a collection would copy its pages into each.
     gc.collect()
