@@ -35,26 +35,33 @@ def pip_settings() -> dict[str, str]:
         key = name.rpartition(".")[2]
         if key in HANDED_OVER:
             variable, separator = HANDED_OVER[key]
-            found[variable] = separator.join(str(ast.literal_eval(value)).split())
+            places = str(ast.literal_eval(value)).split()
+            if key == "find-links":  # pip passes over a folder that is not there, uv stops
+                places = [place for place in places if "://" in place or Path(place).exists()]
+            if places:
+                found[variable] = separator.join(places)
     return found | dict(os.environ)
 
 
+def install(wanted: list[str]) -> bool:
+    """With uv; if that fails, with pip."""
+    best = ["--index-strategy", "unsafe-best-match"]  # whichever index has it: the hash decides
+    if not subprocess.run([*UV, *best, *wanted], env=pip_settings(), check=False).returncode:
+        return True
+    print("uv could not install this here; pip tries now, which takes a minute.", file=sys.stderr)
+    return not subprocess.run([*PIP, "install", "-qq", *wanted], check=False).returncode
+
+
 def main(lock: str) -> int:
-    if subprocess.run(
-        [*PIP, "install", "-qq", "--require-hashes", "-r", str(HERE / "build.lock")], check=False
-    ).returncode:
+    build = ["install", "-qq", "--require-hashes", "-r", str(HERE / "build.lock")]
+    if subprocess.run([*PIP, *build], check=False).returncode:
         print("The installer itself could not be installed; pip's message stands above.", file=sys.stderr)
         return 1
-    wanted = ["--require-hashes", "-r", str(HERE / lock)]
-    env = pip_settings()
-    if subprocess.run([*UV, "--index-strategy", "unsafe-best-match", *wanted], env=env, check=False).returncode:
-        print("uv could not install the lock here; pip tries now, which takes a minute.", file=sys.stderr)
-        if subprocess.run([*PIP, "install", "-qq", *wanted], check=False).returncode:
-            return 1
+    if not install(["--require-hashes", "-r", str(HERE / lock)]):
+        return 1
     if lock == "sandbox.lock":
         return 0
-    ourselves = ["--no-deps", "--no-build-isolation", "-e", str(HERE.parent)]
-    return subprocess.run([*UV, "--offline", *ourselves], env=env, check=False).returncode
+    return int(not install(["--no-index", "--no-deps", "--no-build-isolation", "-e", str(HERE.parent)]))
 
 
 if __name__ == "__main__":
