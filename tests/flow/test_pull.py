@@ -323,7 +323,7 @@ def test_a_pull_since_later_than_the_last_one_leaves_no_gap_behind(hub: Hub, clo
 
 def test_a_stale_read_does_not_beat_a_change_made_while_it_was_read(hub: Hub, clock: Clock, vendor: Vendor) -> None:
     resync(hub, clock)
-    vendor.put("cus_05", name="Changed before")
+    vendor.put("cus_03", name="Changed before")
     moment: list[int] = []
 
     def changed_meanwhile() -> None:
@@ -336,9 +336,9 @@ def test_a_stale_read_does_not_beat_a_change_made_while_it_was_read(hub: Hub, cl
     vendor.while_asked = changed_meanwhile
     clock.tick = 1
     ring(hub, step(hub, started.run.id, now=clock), clock)
-    row = arrive(hub, vendor.tell("cus_05", moment[0], name="Changed after"), clock)
+    row = arrive(hub, vendor.tell("cus_03", moment[0], name="Changed after"), clock)
     ring(hub, (bell(row),), clock)
-    assert heads(hub)["cus_05"]["name"] == "Changed after"
+    assert heads(hub)["cus_03"]["name"] == "Changed after"
 
 
 def test_a_dry_run_stores_nothing_and_names_the_differences(hub: Hub, clock: Clock, vendor: Vendor) -> None:

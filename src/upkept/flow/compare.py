@@ -26,11 +26,15 @@ READ = "read."
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of one record as the store has it and as the vendor does. Absent values are None."""
+    """One field of one record as the store has it and as the vendor does. Absent values are None.
+
+    `new` if the store knows nothing of the record yet.
+    """
 
     record: str
     type: str
     source_id: str
+    new: bool
     field: str
     ours: Json
     theirs: Json
@@ -68,7 +72,7 @@ def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, rec
         said.append((event, facts, comparable))
     heads = _heads(hub, (fact for _, facts, _ in said for fact in facts))
     for event, facts, comparable in said:
-        compared.shown.update((hub.record_id(fact.key), fact.key.type) for fact in facts if fact.owner is None)
+        compared.shown.update((hub.record_id(fact.key), fact.key.type) for fact in facts if _is_whole(connection, fact))
         if comparable and all(says_nothing_new(heads.get(hub.record_id(fact.key)), fact.fact) for fact in facts):
             compared.known += 1
             continue
@@ -91,18 +95,24 @@ def _heads(hub: Hub, facts: Iterable[Admitted]) -> dict[str, Head]:
         return records.heads(open_store, ids)
 
 
+def _is_whole(connection: Connection, fact: Admitted) -> bool:
+    """A record, not a part of one: parts come and go with their owners."""
+    return fact.owner is None and fact.key.type not in connection.connector.parts
+
+
 def _differences(record: str, fact: Admitted, heads: dict[str, Head]) -> Iterator[Difference]:
+    new = record not in heads
     head = heads.get(record, Head())
     doc, key = fact.fact.doc, fact.key
     for name, theirs in sorted(doc.get("f", {}).items()):
         cell = head.cells.get(name)
         if cell is None or cell.value != theirs:
-            yield Difference(record, key.type, key.id, name, None if cell is None else cell.value, theirs)
+            yield Difference(record, key.type, key.id, new, name, None if cell is None else cell.value, theirs)
     for kind, theirs in sorted(doc.get("c", {}).items()):
         if head.held(kind) != theirs:
-            yield Difference(record, key.type, key.id, kind, head.held(kind), theirs)
+            yield Difference(record, key.type, key.id, new, kind, head.held(kind), theirs)
     if doc.get("d") is not None and doc["d"] != head.deleted:
-        yield Difference(record, key.type, key.id, "deleted", head.deleted, doc["d"])
+        yield Difference(record, key.type, key.id, new, "deleted", head.deleted, doc["d"])
 
 
 def keep(open_store: Store, arrivals: Sequence[Arrival]) -> dict[int, Arrival]:

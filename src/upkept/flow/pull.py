@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection as Store
 
 from upkept.contract import Config, Page, Permanent, RawEvent, Retryable
+from upkept.failpoints import reach
 from upkept.flow import alarm
 from upkept.flow.bells import Bell
 from upkept.flow.compare import READ, Compared, bells, compare, keep
@@ -51,6 +52,7 @@ class Preview:
     """A page as a dry run sees it: nothing is stored. `news` counts what would be admitted."""
 
     compared: Compared
+    cursor: str | None
     total: int | None
     scanned: int
     news: int
@@ -84,7 +86,7 @@ def preview(hub: Hub, connection: Connection, cursor: str | None, *, now: Now) -
         events = [event.id for event in compared.news if not event.kind.startswith(READ)]
         with hub.store.read() as open_store:
             known = inbox.known(open_store, connection.name, events)
-        yield Preview(compared, page.total, len(page.events), len(compared.news) - len(known))
+        yield Preview(compared, page.cursor, page.total, len(page.events), len(compared.news) - len(known))
 
 
 def _pull(hub: Hub, run: Run, now: Now) -> tuple[Bell, ...]:
@@ -93,12 +95,13 @@ def _pull(hub: Hub, run: Run, now: Now) -> tuple[Bell, ...]:
         fail(hub, run, f"connection {run.connection!r} cannot be pulled any more; see upkept.toml", now=now())
         return ()
     rung: list[Bell] = []
-    first, until = True, now() + STEP
+    first, until, cursor = True, now() + STEP, run.cursor
     pages = connection.connector.pull(run.cursor, connection.config, VendorContext(hub, connection, now))
     while True:
         asked_at = now()
         try:
             page = next(pages, None) or Page(events=(), cursor=None)
+            cursor = _moved(cursor, page)
         except Exception as error:
             _stopped(hub, run, connection, error, now())
             return tuple(rung)
@@ -108,6 +111,13 @@ def _pull(hub: Hub, run: Run, now: Now) -> tuple[Bell, ...]:
         first = False
         if page.cursor is None or now() >= until:
             return (*rung, *_go_on(hub, run, now))
+
+
+def _moved(before: str | None, page: Page) -> str | None:
+    """The cursor after a page; one that stands still would be pulled for ever."""
+    if page.cursor is not None and page.cursor == before:
+        raise Permanent("the vendor's list does not move on: two pages end at the same place")
+    return page.cursor
 
 
 def _take_in(hub: Hub, run: Run, connection: Connection, page: Page, asked_at: int, now: Now) -> tuple[Bell, ...]:
@@ -126,6 +136,8 @@ def _take_in(hub: Hub, run: Run, connection: Connection, page: Page, asked_at: i
         )  # fmt: skip
         if not moved:
             raise FenceBroken
+        reach("pull.before_commit")
+    reach("pull.after_commit")
     return bells(new)
 
 

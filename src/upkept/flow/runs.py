@@ -163,14 +163,14 @@ def settle(hub: Hub, run: Run, *, now: Callable[[], int]) -> tuple[Bell, ...]:
         if not runs.close(open_store, run, state, now=moment, reason=reason, failed=dead, missing=count):
             return ()
     _report(hub, run, vanished, believed, moment)
-    forget_walks(hub, run)
+    forget_walks(hub)
     return ()
 
 
-def forget_walks(hub: Hub, run: Run) -> None:
+def forget_walks(hub: Hub) -> None:
     """Remove what full walks noted and nobody needs any more, a little at a time."""
     with hub.store.read() as open_store:
-        over = walked.stale(open_store, keep=0)
+        over = walked.stale(open_store)
     removed = 1
     while over and removed:
         with hub.store.write() as open_store:
@@ -246,7 +246,9 @@ def _reason(run: Run, dead: int, vanished: Missing | None, believed: bool) -> st
             f"{dead} of {run.scanned} failed; see: upkept inbox --state dead --connection {run.connection}; "
             f"after a fix: upkept replay --state dead --connection {run.connection}"
         )
-    if run.scanned == 0 and run.params.get("mode") != "incremental":
+    if run.scanned == 0 and run.params.get("mode") == "since":
+        return "the vendor told of nothing in that time"
+    if run.scanned == 0 and is_full(run):
         return f"the vendor listed nothing; see that the credentials of {run.connection} belong to the account you mean"
     if vanished and vanished.count:
         if not believed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from upkept.store import bulk
 from upkept.store.tables import readbacks
@@ -92,6 +92,12 @@ def remove(connection: Connection, keys: Iterable[tuple[str, str, str]]) -> None
                 readbacks.c.connection == name, readbacks.c.type == type_, readbacks.c.source_id == source
             )
         )
+
+
+def due_by(connection: Connection, name: str, *, at: int) -> int:
+    """How many wishes of one connection are due by `at`."""
+    query = select(func.count()).where(readbacks.c.connection == name, readbacks.c.due_at <= at)
+    return int(connection.execute(query.select_from(readbacks)).scalar_one())
 
 
 def waiting(connection: Connection) -> Sequence[tuple[str, int]]:

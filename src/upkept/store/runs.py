@@ -228,6 +228,12 @@ def add(connection: Connection, run_id: int, *, changed: int = 0, unchanged: int
     )
 
 
+def first_since(connection: Connection, at: int) -> int | None:
+    """The first run that began at `at` or later."""
+    row = connection.execute(select(runs.c.id).where(runs.c.started_at >= at).order_by(runs.c.id).limit(1)).first()
+    return int(row[0]) if row else None
+
+
 def last_full_walk(connection: Connection, name: str) -> int | None:
     """How many objects the last full walk saw: the estimate where the vendor gives no count."""
     query = select(runs.c.scanned, runs.c.params).where(
@@ -243,6 +249,16 @@ def unsettled(connection: Connection, run_id: int) -> bool:
     """Is any inbox row of the run still to be worked on?"""
     query = f"SELECT 1 FROM inbox WHERE run = {int(run_id)} AND state IN ('new', 'claimed') LIMIT 1"
     return connection.exec_driver_sql(query).first() is not None
+
+
+def waiting_rows(connection: Connection, run_id: int, *, now: int, limit: int) -> list[tuple[int, bool]]:
+    """(id, thin) of rows of the run whose time has come and that nobody works on, oldest first."""
+    rows = connection.exec_driver_sql(
+        f"SELECT id, thin FROM inbox WHERE run = {int(run_id)} AND state IN ('new', 'claimed') "
+        f"AND next_attempt_at <= {int(now)} AND (state = 'new' OR lease_until < {int(now)}) "
+        f"ORDER BY id LIMIT {int(limit)}"
+    )
+    return [(row[0], bool(row[1])) for row in rows]
 
 
 def dead_rows(connection: Connection, run_id: int) -> int:

@@ -58,10 +58,10 @@ def forget_some(connection: Connection, run_ids: Iterable[int]) -> int:
     )
 
 
-def stale(connection: Connection, *, keep: int) -> list[int]:
+def stale(connection: Connection) -> list[int]:
     """Runs whose notes nobody needs any more: closed, and not to be reopened."""
     rows = connection.exec_driver_sql(
         "SELECT DISTINCT walked.run FROM walked JOIN runs ON runs.id = walked.run "
-        f"WHERE runs.id <> {int(keep)} AND runs.state NOT IN ('pulling', 'applying') AND runs.cursor IS NULL"
+        "WHERE runs.state NOT IN ('pulling', 'applying') AND runs.cursor IS NULL"
     )
     return [row[0] for row in rows]
