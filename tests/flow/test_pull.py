@@ -211,6 +211,16 @@ def test_a_wrong_key_pauses_the_connection_and_its_cure_goes_on_where_it_stood(
     assert vendor.calls == 6
 
 
+def test_what_a_stopped_walk_noted_is_forgotten_once_another_one_ended(hub: Hub, clock: Clock, vendor: Vendor) -> None:
+    vendor.fail_at[3] = Config("the key was revoked")
+    stopped = resync(hub, clock)
+    assert stopped.cursor is not None
+    assert resync(hub, clock, afresh=True).state == "complete"
+    assert get(hub, stopped.id).cursor is None
+    with hub.store.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM walked").scalar_one() == 0
+
+
 def test_what_never_succeeds_fails_the_run_and_the_next_begins_afresh(hub: Hub, clock: Clock, vendor: Vendor) -> None:
     vendor.fail_at[3] = Permanent("that cursor is of another version")
     run = resync(hub, clock)

@@ -80,6 +80,8 @@ def start(
         total = runs.last_full_walk(open_store, name) if mode == "full" else None
         cursor = beginning(standing, mode, since)
         run, new = runs.start(open_store, "resync", connection.name, params, now, cursor=cursor, total=total)
+        if new:
+            runs.give_up(open_store, name)
         return Started(run, joined=not new)
 
 

@@ -218,6 +218,12 @@ def reopen(connection: Connection, run_id: int, *, now: int) -> Run | None:
     return _run(row) if row else None
 
 
+def give_up(connection: Connection, name: str) -> None:
+    """A new run of this connection has begun: those that stopped on the way are not gone on with."""
+    stopped = runs.update().where(runs.c.connection == name, runs.c.state == "failed", runs.c.cursor.is_not(None))
+    connection.execute(stopped.values(cursor=None))
+
+
 def add(connection: Connection, run_id: int, *, changed: int = 0, unchanged: int = 0, failed: int = 0) -> None:
     """Count how inbox rows of a run ended, in the transaction of their effects."""
     query = runs.update().where(runs.c.id == run_id)
