@@ -44,6 +44,13 @@ def test_major_units(amount: Any, currency: Any, shown: Any) -> None:
     assert type(value) is type(shown)
 
 
+def test_the_table_is_stripes() -> None:
+    """https://docs.stripe.com/currencies, its special cases included."""
+    listed = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF UGX VND VUV XAF XOF XPF"
+    assert {*listed.lower().split()} - {"ugx"} == ZERO_DECIMAL
+    assert {*["bhd", "jod", "kwd", "omr", "tnd"]} == THREE_DECIMAL
+
+
 @given(st.integers(-(10**14), 10**14), st.sampled_from(["usd", "jpy", "kwd"]))
 def test_major_units_are_the_nearest_float_to_the_exact_amount(amount: int, currency: str) -> None:
     places = 0 if currency in ZERO_DECIMAL else 3 if currency in THREE_DECIMAL else 2
@@ -97,6 +104,7 @@ def coupon(**more: Any) -> dict[str, Any]:
         (subscription(item(), discount={"coupon": coupon(percent_off=50, duration="repeating")}), 500),
         (subscription(item(), discounts=["di_1"], discount=None), 1000),
         (subscription(item(discounts=[{"coupon": coupon(percent_off=10)}]), item()), 1900),
+        (subscription(item(discounts=[{"coupon": coupon(amount_off=5000)}]), item()), 1000),
         (subscription(item(price=price(1000, "fortnight"))), None),
         ({**BARE, "quantity": 2, "plan": {"id": "pro", "amount": 900, "interval": "month"}}, 1800),
     ],

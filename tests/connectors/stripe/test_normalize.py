@@ -91,6 +91,12 @@ def test_what_stripe_does_not_know_is_withdrawn_and_does_not_wipe_what_others_kn
     assert {made.fields[name] for name in ("email", "name", "phone", "external_id")} == {WITHDRAWN}
 
 
+def test_an_email_that_is_none_identifies_nobody() -> None:
+    made = fact(event("customer.updated", customer(email="n/a")))
+    assert made.claims == {"email": None}
+    assert made.fields["email"] == "n/a"
+
+
 def test_what_a_payload_leaves_out_is_not_spoken_of() -> None:
     made = fact(event("customer.updated", {"id": "cus_9", "object": "customer"}))
     assert made.claims == {}
@@ -142,6 +148,12 @@ def test_a_read_stands_at_the_time_it_was_made_and_makes_no_timeline() -> None:
     assert {(one.kind, one.observed_at) for one in found if isinstance(one, Fact)} == {
         (FactKind.READ_BACK, datetime.fromtimestamp(T0 + 5, UTC))
     }
+
+
+def test_an_event_speaks_for_its_own_object_only() -> None:
+    """A customer's event may carry its subscriptions; they have events of their own, with the right order."""
+    found = said(event("customer.updated", customer(subscriptions={"data": [subscription()]})))
+    assert [one.record.type for one in found if isinstance(one, Fact)] == ["customer"]
 
 
 def test_accounts_keep_their_customers_apart() -> None:

@@ -202,6 +202,8 @@ def test_what_no_charge_explains_counts_too() -> None:
     assert paid_in_all(invoice(paid_out_of_band=True), charge()) == 20.0
     assert paid_in_all(invoice(amount_paid_off_stripe=400, paid=1000), charge(amount=600)) == 10.0
     assert paid_in_all(invoice("in_1"), invoice("in_2", 700), charge("ch_1")) == 17.0
+    assert paid_in_all(invoice("in_1"), invoice("in_2"), charge("ch_1")) == 20.0
+    assert paid_in_all(invoice("in_1", charge="ch_1"), charge("ch_1"), invoice("in_2")) == 20.0
     assert paid_in_all(invoice(paid=1000, charge="ch_1"), charge(amount=600)) == 10.0
     assert paid_in_all(invoice(paid=1000, status="open"), charge("ch_9", 250)) == 12.5
 
@@ -224,6 +226,9 @@ def test_what_was_never_taken_does_not_count() -> None:
     assert paid_in_all(charge(status="pending")) == 0.0
     assert paid_in_all(charge(amount_captured=0, captured=False)) == 0.0
     assert paid_in_all(charge(amount_captured=250)) == 2.5
+    old = {name: value for name, value in charge().items() if name != "amount_captured"}
+    assert paid_in_all({**old, "captured": False}) == 0.0
+    assert paid_in_all({**old, "captured": True}) == 10.0
     assert paid_in_all(invoice(paid=0, status="open")) == 0.0
     assert paid_in_all(invoice(status="void")) == 0.0
 
@@ -244,6 +249,11 @@ def test_the_last_charge_is_the_newest_that_took_money() -> None:
     )
     assert (context["stripe_last_charge_amount"], context["stripe_last_charge_at"]) == (1.5, T0 + 5)
     assert context["stripe_last_charge_failed_at"] == T0 + 9
+
+
+def test_of_two_charges_in_one_second_the_greater_id_is_last() -> None:
+    two = parts(charge("ch_1", 100), charge("ch_2", 200))
+    assert {summary(order)["stripe_last_charge_amount"] for order in permutations(two)} == {2.0}
 
 
 def test_where_no_charge_was_told_of_the_paid_invoice_is_one() -> None:

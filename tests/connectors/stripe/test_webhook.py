@@ -47,6 +47,13 @@ def test_what_stripe_signed_comes_in(header: str) -> None:
     verify(request(header=header), CONFIG, now=NOW)
 
 
+def test_only_the_scheme_v1_counts() -> None:
+    good = request()
+    other = good.headers["stripe-signature"].replace("v1=", "v0=") + ",v1=00ff"
+    with pytest.raises(Rejected, match="does not match"):
+        verify(Request(body=good.body, headers={"stripe-signature": other}), CONFIG, now=NOW)
+
+
 def test_while_a_secret_is_rotated_both_will_do() -> None:
     config = StripeConfig(api_key="sk_test_1", webhook_secret=("whsec_old", "whsec_current"))
     for secret in ("whsec_old", "whsec_current"):
