@@ -64,6 +64,7 @@ class Child:
         self.process = subprocess.Popen(
             list(self.command()),
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # Celery's farewells; logs go to standard error
             start_new_session=True,
             preexec_fn=lambda: die_with(parent),  # safe: the supervisor has one thread
         )
