@@ -41,7 +41,7 @@ def bury(connection: Connection, hub: Hub, doomed: Doomed, *, now: int) -> set[s
     The bodies that brought them are blanked, and so is the evidence of consent; the statements themselves stand.
     Returns the records that were near them, whose people must be settled again.
     """
-    near = _near(connection, hub, doomed)
+    near = near_to(connection, hub, doomed)
     everything = erasure.with_parts(connection, doomed)
     stood = records.load(connection, sorted(everything))
     keys = {id_: key for id_, (key, _) in doomed.items()} | {id_: r.key for id_, r in stood.items()}
@@ -95,16 +95,18 @@ def vendor_delete(key: RecordKey) -> Wish:
 
 def identifiers_of(connection: Connection, ids: set[str]) -> set[Identifier]:
     """Every identifier that these records and parts ever stated."""
-    found = {(i.kind, i.value) for held in claims.of(connection, sorted(ids)).values() for i in held}
+    found = claims.ever(connection, ids)
     for record in records.load(connection, sorted(ids)).values():
         if record.head is not None:
             found |= {(i.kind, i.value) for i in record.head.claims}
     return found
 
 
-def held_by_others(connection: Connection, wanted: Iterable[Identifier], ids: Collection[str]) -> set[Identifier]:
+def held_by_others(
+    connection: Connection, wanted: Iterable[Identifier], ids: Collection[str], *, verified: bool = False
+) -> set[Identifier]:
     """Those of the identifiers that records other than these hold or once held."""
-    return {one for one in wanted if claims.holders(connection, [one]) - set(ids)}
+    return {one for one in wanted if claims.holders(connection, [one], verified=verified) - set(ids)}
 
 
 def blank(connection: Connection, rows: list[int]) -> int:
@@ -112,8 +114,9 @@ def blank(connection: Connection, rows: list[int]) -> int:
     return traces.blank(connection, traces.over(connection, rows))
 
 
-def _near(connection: Connection, hub: Hub, doomed: Doomed) -> set[str]:
-    stored = records.load(connection, sorted(doomed))
+def near_to(connection: Connection, hub: Hub, ids: Iterable[str]) -> set[str]:
+    """Every record whose person, summary or conflicts these records have a part in; they themselves too."""
+    stored = records.load(connection, sorted(ids))
     near = {r.owner for r in stored.values() if r.owner is not None}
     people_ = sorted({r.person for r in stored.values() if r.person is not None})
     near |= records.of_people(connection, people_).keys()

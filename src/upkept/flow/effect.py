@@ -38,7 +38,7 @@ def _lock(connection: Connection, plan: Plan, effect: Effect, also: Iterable[str
     fresh = {i for record, wanted in plan.claimed.items() for i in wanted - held.get(record, set())}
     fresh |= {("email", address) for address in plan.consent_addresses}
     replaced = facts.brought_by(connection, plan.replayed) if plan.replayed else set()
-    fresh |= {(i.kind, i.value) for held_ in claims.of(connection, sorted(replaced)).values() for i in held_}
+    fresh |= claims.ever(connection, replaced)
     claims.lock(connection, fresh)
     records.insert_missing(connection, [(id_, *row) for id_, row in plan.records.items()])
     near = claims.holders(connection, sorted(fresh)) | plan.linked | plan.bereft | replaced | set(also)

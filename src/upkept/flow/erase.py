@@ -23,7 +23,7 @@ from upkept.flow.traces import Wanted, search, search_rest
 from upkept.people.erasure import tombstones
 from upkept.people.values import RecordKey
 from upkept.settings import RESERVED
-from upkept.store import audit, bulk, claims, erasure, records, traces
+from upkept.store import audit, claims, erasure, records, traces
 from upkept.store import tombstones as stored_tombstones
 from upkept.store.claims import Identifier
 from upkept.store.erasure import Tally
@@ -96,7 +96,7 @@ def _erase(hub: Hub, name: str, also: frozenset[str], now: int, actor: str) -> E
         scope = _scope(connection, hub, name)
     rows, last = search(hub, scope.wanted)
     with hub.store.write() as connection:
-        _alone(connection)
+        stored_tombstones.alone(connection)
         # By the id, which resolves whatever happened to the name meanwhile.
         scope_now = _scope(connection, hub, scope.person)
         if not scope.wanted.covers(scope_now.wanted):
@@ -117,7 +117,7 @@ def _bury(
     hub: Hub, keys: Iterable[RecordKey], identifiers: Collection[Identifier], also: frozenset[str], at: int, now: int
 ) -> int:
     with hub.store.write() as connection:
-        _alone(connection)
+        stored_tombstones.alone(connection)
         named = {hub.record_id(key): key for key in keys}
         stones = tombstones(named.values(), identifiers, at=at, subject=hub.tombstone)
         stored_tombstones.lay(connection, stones)
@@ -128,18 +128,14 @@ def _bury(
         return len(doomed)
 
 
-def _alone(connection: Connection) -> None:
-    """No batch may commit between the tombstones and the removal: each holds ROW SHARE (see `flow.refuse`)."""
-    if bulk.on_postgresql(connection):
-        connection.exec_driver_sql("LOCK TABLE tombstones IN EXCLUSIVE MODE")
-
-
 def _scope(connection: Connection, hub: Hub, name: str) -> _Scope:
     person = find(connection, hub, name).person
     whole = records.of_people(connection, [person])
     every = records.load(connection, sorted(erasure.with_parts(connection, whole)))
     stated = identifiers_of(connection, set(every))
-    left = held_by_others(connection, stated, every) | {one for one in stated if hub.blocked(*one)}
+    # Where identity is enforced, whoever merely asserts an address must not keep it from being erased.
+    left = held_by_others(connection, stated, every, verified=hub.settings.identity.enforce)
+    left |= {one for one in stated if hub.blocked(*one)}
     return _Scope(person, whole, every, frozenset(stated), frozenset(left))
 
 

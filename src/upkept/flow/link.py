@@ -19,7 +19,7 @@ from upkept.flow.settle import Effect, settle
 from upkept.people.consent import record_subject
 from upkept.people.facts import admin_link
 from upkept.people.values import LinkFact
-from upkept.store import audit, bulk, claims, records, tombstones
+from upkept.store import audit, claims, records, tombstones
 from upkept.store.records import Record
 
 __all__ = ["Linked", "Refused", "admin_link", "merge", "state", "unmerge"]
@@ -104,8 +104,7 @@ def _unmerge(hub: Hub, a: str, b: str, also: frozenset[str], now: int, actor: st
 
 def _take_in(connection: Connection, hub: Hub, link: LinkFact, also: frozenset[str], now: int) -> tuple[Effect, bool]:
     """Store the link, lock both neighbourhoods, settle them. An erased end stays away, and the link with it."""
-    if bulk.on_postgresql(connection):
-        connection.exec_driver_sql("LOCK TABLE tombstones IN ROW SHARE MODE")
+    tombstones.beside_others(connection)
     ends = {hub.record_id(key): key for key in (link.a, link.b)}
     hashed = {hub.tombstone("record", record_subject(key)): id_ for id_, key in ends.items()}
     erased = {hashed[stone.subject] for stone in tombstones.about(connection, sorted(hashed))}

@@ -16,7 +16,7 @@ from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
 from upkept.people.consent import record_subject
 from upkept.people.identifiers import EMAIL
-from upkept.store import bulk, claims, records, tombstones, traces
+from upkept.store import claims, consent, records, tombstones, traces
 from upkept.store.inbox import Outcome
 
 ERASED = "erased: this person was erased, and stays so"
@@ -27,9 +27,7 @@ def refuse(connection: Connection, hub: Hub, plan: Plan, *, now: int) -> dict[in
 
     What stood near a record that is covered only now is left in `plan.bereft`, to be settled again.
     """
-    if bulk.on_postgresql(connection):
-        # An erasure takes EXCLUSIVE: none can commit between this check and our effects.
-        connection.exec_driver_sql("LOCK TABLE tombstones IN ROW SHARE MODE")
+    tombstones.beside_others(connection)
     if not tombstones.standing(connection):
         return {}
     covered = _covered(connection, hub, plan)
@@ -53,6 +51,8 @@ def _hush(connection: Connection, hub: Hub, plan: Plan, covered: set[str]) -> se
     gone |= {hub.subject("address", address) for address in erased}
     plan.consent_addresses -= erased
     rows = {row for fact, _, row in plan.consents if fact.subject in gone}
+    if rows:
+        consent.hush(connection, gone, ())  # what the door put in force before anybody looked
     plan.consents = [
         (replace(fact, evidence=""), "", row) if row in rows else (fact, key, row) for fact, key, row in plan.consents
     ]

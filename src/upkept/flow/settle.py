@@ -172,7 +172,8 @@ def _components(
     targets: dict[str, Sequence[RecordKey]] = {}
     settled: set[str] = set()
     if effect.unsettled:
-        fresh = {id_: list(head.claims) for id_ in effect.claimed if (head := effect.records[id_].head) is not None}
+        heads = {id_: effect.records[id_].head for id_ in effect.claimed}
+        fresh = {id_: list(head.claims) if head is not None else [] for id_, head in heads.items()}
         found = component.closure(connection, effect.unsettled, fresh, hub.blocked)
         resolution = component.settle(
             found, effect.records, link_unverified=not hub.settings.identity.enforce, blocked=hub.blocked

@@ -72,6 +72,18 @@ def search_rest(connection: Connection, hub: Hub, wanted: Wanted, *, after: int)
         after = last
 
 
+def says(hub: Hub, row: Body) -> list[Statement] | None:
+    """What a row says; None if nobody can tell."""
+    known = hub.connections.get(row.connection)
+    if known is None:
+        return None
+    event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
+    try:
+        return list(known.connector.normalize(event, known.fields))
+    except Exception:
+        return None
+
+
 class _Search:
     """What is looked for, made ready once for many rows."""
 
@@ -99,21 +111,10 @@ class _Search:
         ids = self.user_ids | self.ids.get(row.connection, set())
         if not any(id_.lower().encode() in lowered for id_ in ids):
             return False
-        said = self._said(row)
+        said = says(self.hub, row)
         if said is None:
             return _Words(id_ for id_ in ids if len(id_) >= TELLING).stand_in(lowered)
         return any(self._about(row.connection, statement) for statement in said)
-
-    def _said(self, row: Body) -> list[Statement] | None:
-        """What the row says; None if nobody can tell."""
-        known = self.hub.connections.get(row.connection)
-        if known is None:
-            return None
-        event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
-        try:
-            return list(known.connector.normalize(event, known.fields))
-        except Exception:
-            return None
 
     def _about(self, name: str, statement: Statement) -> bool:
         if any(record_key(name, ref) in self.wanted.keys for ref in named_by(statement)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -20,6 +20,17 @@ def lock(connection: Connection, wanted: Iterable[Identifier]) -> None:
     bulk.insert(
         connection, identifiers, ("kind", "value"), rows, conflict="(kind, value) DO UPDATE SET kind = excluded.kind"
     )
+
+
+def lock_held(connection: Connection, record_ids: Iterable[str]) -> None:
+    """Lock all that these records ever held: folded again, they may hold what somebody else states at this moment."""
+    lock(connection, ever(connection, record_ids))
+
+
+def ever(connection: Connection, record_ids: Iterable[str]) -> set[Identifier]:
+    """What these records hold or ever held."""
+    statement = "SELECT DISTINCT kind, value FROM claims WHERE record {set}"
+    return {(row[0], row[1]) for row in bulk.within(connection, statement, sorted(record_ids))}
 
 
 def forget(connection: Connection, gone: Iterable[Identifier]) -> None:
@@ -50,12 +61,12 @@ def of(connection: Connection, record_ids: Iterable[str]) -> dict[str, list[Inte
     return found
 
 
-def holders(connection: Connection, wanted: Iterable[Identifier]) -> set[str]:
-    """Records that hold or ever held one of these identifiers."""
+def holders(connection: Connection, wanted: Iterable[Identifier], *, verified: bool = False) -> set[str]:
+    """Records that hold or ever held one of these identifiers; `verified` leaves out mere assertions."""
     by_kind: dict[str, list[str]] = {}
     for kind, value in wanted:
         by_kind.setdefault(kind, []).append(value)
-    statement = "SELECT record FROM claims WHERE kind = ? AND value {set}"
+    statement = f"SELECT record FROM claims WHERE kind = ? {'AND verified ' if verified else ''}AND value {{set}}"
     return {
         row[0] for kind, values in by_kind.items() for row in bulk.within(connection, statement, values, extra=(kind,))
     }
@@ -69,6 +80,13 @@ def current_and_past(connection: Connection, kind: str, value: str) -> tuple[set
     for record, end in connection.execute(query.where(claims.c.kind == kind, claims.c.value == value)):
         (now if end is None else past).add(record)
     return now, past - now
+
+
+def open_contacts(connection: Connection) -> Iterator[tuple[str, str, str]]:
+    """(kind, value, record) of every address and number held now."""
+    query = "SELECT kind, value, record FROM claims WHERE end_at IS NULL AND kind IN ('email', 'phone')"
+    for row in connection.exec_driver_sql(query, execution_options={"yield_per": 5_000}):
+        yield row[0], row[1], row[2]
 
 
 def replace(connection: Connection, intervals: Mapping[str, Sequence[Interval]]) -> None:

@@ -63,3 +63,10 @@ def hush(connection: Connection, theirs: Iterable[str], shared: Iterable[str]) -
             extra=(subject,),
         )  # fmt: skip
     return keys
+
+
+def remove(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Withdraw statements (undo, forget; never an opt-out); the subjects they bound."""
+    return {
+        row[0] for row in bulk.within(connection, "DELETE FROM consent WHERE id {set} RETURNING subject", sorted(ids))
+    }

@@ -77,3 +77,10 @@ def tally(connection: Connection, ids: Iterable[str]) -> Tally:
 
 def _count(connection: Connection, statement: str, ids: list[str]) -> int:
     return sum(row[0] for row in bulk.within(connection, statement, ids))
+
+
+def without_records(connection: Connection, people_ids: Iterable[str]) -> set[str]:
+    """Those of the people who hold no record."""
+    wanted = set(people_ids)
+    held = bulk.within(connection, "SELECT DISTINCT person FROM records WHERE person {set}", sorted(wanted))
+    return wanted - {row[0] for row in held}

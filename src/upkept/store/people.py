@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,12 +75,6 @@ def save(connection: Connection, changed: Iterable[PersonRow], *, now: int) -> N
 def remove(connection: Connection, ids: Iterable[str]) -> None:
     """Delete people who hold no record any more."""
     bulk.change_within(connection, "DELETE FROM people WHERE id {set}", ids)
-
-
-def hashes(connection: Connection) -> Iterator[str]:
-    """The hash of every person, in no order."""
-    for row in connection.execution_options(yield_per=5000).execute(people.select().with_only_columns(people.c.hash)):
-        yield row[0]
 
 
 def everyone(connection: Connection, *, after: str, limit: int) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import orjson
@@ -55,6 +56,17 @@ def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
     return sorted(
         {row[0] for row in bulk.within(connection, "SELECT inbox FROM timeline WHERE record {set}", record_ids)}
     )
+
+
+def remove_by_inbox(connection: Connection, inbox_rows: Iterable[int]) -> set[str]:
+    """Withdraw what happened according to these inbox rows, and its counts (undo); the records concerned."""
+    statement = "DELETE FROM timeline WHERE inbox {set} RETURNING record, name"
+    gone = Counter((row[0], row[1]) for row in bulk.within(connection, statement, inbox_rows, kind="bigint"))
+    for (record, name), n in sorted(gone.items()):
+        here = (counters.c.record == record) & (counters.c.name == name)
+        connection.execute(counters.update().where(here).values(n=counters.c.n - n))
+        connection.execute(counters.delete().where(here, counters.c.n <= 0))
+    return {record for record, _ in gone}
 
 
 def remove(connection: Connection, record_ids: Iterable[str]) -> None:

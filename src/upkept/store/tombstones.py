@@ -11,6 +11,18 @@ from upkept.store import bulk
 from upkept.store.tables import tombstones
 
 
+def beside_others(connection: Connection) -> None:
+    """An erasure waits for this transaction, so none can commit between a look at the tombstones and its effects."""
+    if bulk.on_postgresql(connection):
+        connection.exec_driver_sql("LOCK TABLE tombstones IN ROW SHARE MODE")
+
+
+def alone(connection: Connection) -> None:
+    """Wait for every transaction that is `beside_others`, and let none begin before this one ends."""
+    if bulk.on_postgresql(connection):
+        connection.exec_driver_sql("LOCK TABLE tombstones IN EXCLUSIVE MODE")
+
+
 def standing(connection: Connection) -> bool:
     """Is there any tombstone at all? Lets the usual batch skip the hashing."""
     return connection.exec_driver_sql("SELECT 1 FROM tombstones LIMIT 1").first() is not None

@@ -39,7 +39,7 @@ def blank(connection: Connection, ids: Iterable[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A row whose work is over, as a search for traces of somebody sees it."""
+    """A row of the inbox, to be read again."""
 
     id: int
     connection: str
@@ -49,12 +49,19 @@ class Body:
     received_at: int
 
 
+def told(connection: Connection, ids: Iterable[int]) -> list[Body]:
+    """These rows, whatever became of them."""
+    statement = "SELECT id, connection, dedup_key, kind, body, received_at FROM inbox WHERE id {set}"
+    return [Body(*row) for row in bulk.within(connection, statement, sorted(ids), kind="bigint")]
+
+
 def bodies(connection: Connection, *, after: int, limit: int) -> Iterator[Body]:
     """Rows after id `after` whose work is over and that still have their bytes, in id order, one at a time."""
-    rows = connection.execution_options(yield_per=50).exec_driver_sql(
+    rows = connection.exec_driver_sql(
         "SELECT id, connection, dedup_key, kind, body, received_at FROM inbox "
         f"WHERE id > {int(after)} AND state IN ('done', 'skipped', 'dead') AND length(body) > 0 "
-        f"ORDER BY id LIMIT {int(limit)}"
+        f"ORDER BY id LIMIT {int(limit)}",
+        execution_options={"yield_per": 50},
     )
     for row in rows:
         yield Body(*row)

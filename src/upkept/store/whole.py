@@ -68,5 +68,5 @@ def tombstones(connection: Connection) -> Rows:
 
 
 def _stream(connection: Connection, statement: str) -> Rows:
-    for row in connection.execution_options(yield_per=CHUNK).exec_driver_sql(statement):
+    for row in connection.exec_driver_sql(statement, execution_options={"yield_per": CHUNK}):
         yield list(row)

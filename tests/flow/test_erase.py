@@ -1,0 +1,319 @@
+"""Erase: nothing of the person is left, nothing of them comes back, and everybody else stays as they were."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row, stage, us, user
+
+from upkept.contract import Consent, Fact, Link
+from upkept.flow.apply import apply
+from upkept.flow.erase import Erasure, bury, erase, preview
+from upkept.flow.find import Unknown
+from upkept.flow.link import merge
+from upkept.flow.refuse import refuse
+from upkept.people.values import RecordKey
+from upkept.store import inbox, tombstones
+from upkept.store.engine import Store, open_store
+from upkept.store.tables import metadata
+
+PERSONAL = ("ann", "cus_1", "plan_1", "secret")
+
+
+@pytest.fixture
+def on(store: Store, tmp_path: Path) -> Stage:
+    return stage(store, tmp_path)
+
+
+def ann(on: Stage) -> None:
+    """A person known to three doors, with parts, events, consent, and a duplicate and a dead delivery."""
+    on.tell("app", user("ann_1", 1, "ann@x.example", name="Ann"), happened("e1", "signed up", of="ann_1", secret="x"))
+    on.tell("shop", customer("cus_1", 2, "Ann@X.example", plan="gold"), plan("plan_1", "cus_1", 5), key="first")
+    on.tell("shop", customer("cus_1", 2, "Ann@X.example", plan="gold"), plan("plan_1", "cus_1", 5), key="again")
+    on.tell("csv", row("ann@x.example", 3, note="secret"))
+    ref = RecordRef("customer", "cus_1")
+    on.tell("shop", Consent(act="opt_out", record=ref, address="ann@x.example", at=at(4), evidence="secret words"))
+    on.mapping.broken = {"dead"}
+    on.say("shop", customer("cus_1", 5, "ann@x.example"), key="dead")
+    on.run("UPDATE inbox SET lane = 'inbound' WHERE dedup_key = 'dead'")
+    on.apply()
+    on.mapping.broken = set()
+
+
+def bob(on: Stage) -> None:
+    on.tell("app", user("bob_1", 1, "bob@x.example", name="Bob"))
+    on.tell("shop", customer("cus_2", 2, "bob@x.example"), plan("plan_2", "cus_2", 7))
+
+
+def gone(on: Stage, name: str) -> Erasure:
+    return erase(on.hub, name, now=on.clock(), actor="test")
+
+
+def everything(on: Stage) -> str:
+    """All text and bytes of all tables."""
+    found = []
+    with on.hub.store.read() as connection:
+        for table in metadata.sorted_tables:
+            if table.name in ("alembic_version", "inbox"):
+                continue
+            found += [repr(tuple(r)) for r in connection.execute(table.select())]
+        found += [repr(bytes(r[0])) for r in connection.exec_driver_sql("SELECT body FROM inbox")]
+    return "\n".join(found).lower()
+
+
+def test_nothing_of_the_person_is_left(on: Stage) -> None:
+    bob(on)
+    before = on.digest(), on.explain("bob_1")
+    ann(on)
+    assert on.count_of("inbox", "state = 'dead'") == 1
+    assert all(word in everything(on) for word in PERSONAL)
+    erasure = gone(on, "ann@x.example")
+    left = [line for line in everything(on).splitlines() if "delete" not in line]
+    assert [(word, line) for line in left for word in PERSONAL if word in line] == []
+    assert (erasure.tally.records, erasure.tally.parts, erasure.tally.events) == (3, 1, 1)
+    assert erasure.rows == 6
+    assert erasure.erased == (("email", "ann@x.example"), ("user_id", "ann_1"))
+    assert erasure.left == ()
+    with pytest.raises(Unknown):
+        on.explain("ann_1")
+    assert on.explain("bob_1") == before[1]
+    assert on.people() == ["app:bob_1 shop:cus_2"]
+
+
+def test_it_is_told_to_the_vendors_and_audited_by_ids(on: Stage) -> None:
+    ann(on)
+    person = on.explain("ann_1")["id"]
+    erasure = gone(on, "ann_1")
+    assert erasure.vendors == ("shop",)
+    assert on.rows("SELECT destination, subject, action FROM outbox") == [("shop", "cus_1", "delete")]
+    ((action, subjects),) = on.rows("SELECT action, subjects FROM audit")
+    assert action == "erase"
+    assert person in subjects
+    assert not any(word in subjects for word in PERSONAL)
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(on: Stage) -> None:
+    ann(on)
+    before, text = on.digest(), everything(on)
+    planned = preview(on.hub, "ann_1")
+    assert (on.digest(), everything(on)) == (before, text)
+    assert gone(on, "ann_1") == planned
+
+
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [
+        ("shop", customer("cus_1", 50, "new@x.example")),
+        ("shop", customer("cus_9", 50, "ANN@x.example")),
+        ("shop", plan("plan_1", None, 9, 50)),
+        ("shop", plan("plan_9", "cus_1", 9, 50)),
+        ("app", user("ann_1", 50, "new@x.example")),
+        ("csv", row("ann@x.example", 3)),
+    ],
+)
+def test_whatever_comes_back_is_refused(on: Stage, connection: str, said: Fact) -> None:
+    ann(on)
+    gone(on, "ann_1")
+    on.run("DELETE FROM outbox")
+    id_ = on.tell(connection, said)
+    assert on.people() == []
+    assert on.count_of("records") + on.count_of("facts") + on.count_of("claims") + on.count_of("identifiers") == 0
+    assert (on.inbox(id_)["state"], bytes(on.inbox(id_)["body"])) == ("skipped", b"")
+    orphan = said.record.type == "plan" and said.owner is None
+    deletes = ["shop"] if connection == "shop" and not orphan else []
+    assert [r[0] for r in on.rows("SELECT DISTINCT destination FROM outbox WHERE action = 'delete'")] == deletes
+
+
+def test_events_links_and_consent_of_the_erased_leave_no_words(on: Stage) -> None:
+    ann(on)
+    gone(on, "ann_1")
+    ref = RecordRef("customer", "cus_1")
+    on.tell("app", happened("e2", "came back", of="ann_1", secret="x"))
+    on.tell("shop", Link(a=ref, b=RecordRef("customer", "cus_7"), at=at(9)))
+    on.tell("shop", Consent(act="opt_out", record=ref, address="ann@x.example", at=at(60), evidence="secret words"))
+    on.tell("shop", Consent(act="complaint", address="ann@x.example", at=at(61), evidence="secret words"))
+    assert on.people() == ["shop:cus_7"]
+    assert on.count_of("links") + on.count_of("timeline") + on.count_of("identifiers") == 0
+    assert on.rows("SELECT DISTINCT evidence, inbox_key FROM consent") == [("", "")]
+    left = [line for line in everything(on).splitlines() if "delete" not in line and "link" not in line]
+    assert [(word, line) for line in left for word in PERSONAL if word in line] == []
+
+
+def test_opt_outs_outlive_it_as_hashes(on: Stage) -> None:
+    ann(on)
+    gone(on, "ann_1")
+    on.now = us(200_000)
+    on.tell("app", user("new", 150_000, "ann@x.example"), received=us(200_000))
+    assert on.consent("new") == "unsubscribed"
+    assert [one["evidence"] for one in on.explain("new")["consent"]["email"]["ledger"]] == [""]
+
+
+def test_a_person_may_come_back_of_themselves_later(on: Stage) -> None:
+    ann(on)
+    gone(on, "ann_1")
+    later = us(200_000)
+    on.now = later
+    on.tell("shop", customer("cus_9", 150_000, "ann@x.example"), received=later)
+    assert on.people() == []
+    on.tell("app", user("ann_2", 150_000, "ann@x.example"), received=later)
+    assert on.people() == ["app:ann_2"]
+    on.tell("app", user("ann_1", 150_000), received=later)
+    assert on.people() == ["app:ann_2"]
+
+
+def test_an_identifier_that_somebody_else_holds_or_held_is_left(on: Stage) -> None:
+    on.tell("app", user("1", 1, "shared@x.example"))
+    on.tell("app", user("2", 1, "shared@x.example"))
+    on.tell("app", user("3", 1, "old@x.example"))
+    on.tell("app", user("3", 2, "new@x.example"))
+    on.tell("app", user("1", 3, "old@x.example"))
+    on.tell("app", user("1", 4, "own@x.example"))
+    erasure = gone(on, "1")
+    assert erasure.left == (("email", "old@x.example"), ("email", "shared@x.example"))
+    assert erasure.erased == (("email", "own@x.example"), ("user_id", "1"))
+    on.tell("app", user("2", 5, city="Cork"))
+    on.tell("app", user("3", 5, city="Kyiv"))
+    assert on.people() == ["app:2", "app:3"]
+    assert on.value("3", "email") == "new@x.example"
+
+
+def test_an_identifier_of_nobody_gets_no_tombstone(on: Stage) -> None:
+    on.tell("app", user("1", 1, "noreply@x.example"))
+    assert gone(on, "1").left == (("email", "noreply@x.example"),)
+    on.tell("shop", customer("cus_5", 2, "noreply@x.example"))
+    assert on.people() == ["shop:cus_5"]
+
+
+def test_where_identity_is_enforced_a_mere_assertion_keeps_nothing_from_erasure(store: Store, tmp_path: Path) -> None:
+    on = stage(store, tmp_path, enforce=True)
+    on.tell("shop", customer("cus_1", 1, "ann@x.example"))
+    on.tell("app", user("thief", 2, "ann@x.example", verified=False))
+    assert gone(on, "shop:cus_1").left == ()
+
+
+def test_a_short_id_blanks_no_delivery_about_somebody_else(on: Stage) -> None:
+    on.tell("app", user("42", 1))
+    other = on.tell("app", user("7", 1, score=42, note="42"))
+    assert gone(on, "42").rows == 1
+    assert bytes(on.inbox(other)["body"]) != b""
+    assert on.value("7", "note") == "42"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("write to Ann.O+1@x.example.", True),
+        ("email=ann.o%2B1%40x.example&x=1", True),
+        ("a line\\nann.o+1@x.example", True),
+        ("joann.o+1@x.example", False),
+        ("ann.o+1@x.example.org", False),
+        ("ann.o+1@x.examples", False),
+    ],
+)
+def test_traces_are_whole_words_in_any_form(on: Stage, text: str, found: bool) -> None:
+    on.tell("app", user("1", 1, "ann.o+1@x.example"))
+    other = on.tell("app", user("2", 1))
+    on.body(other, text.encode())
+    gone(on, "1")
+    assert (bytes(on.inbox(other)["body"]) == b"") is found
+
+
+def test_a_blanked_delivery_is_not_replayed(on: Stage) -> None:
+    ann(on)
+    gone(on, "ann_1")
+    with on.hub.store.write() as connection:
+        assert inbox.replay(connection, now=on.now, state="done") == []
+        assert inbox.replay(connection, now=on.now, state="skipped") == []
+
+
+def test_a_delivery_that_waits_is_refused_when_its_turn_comes(on: Stage) -> None:
+    ann(on)
+    waiting = on.say("shop", customer("cus_1", 9, "ann@x.example"))
+    gone(on, "ann_1")
+    assert bytes(on.inbox(waiting)["body"]) != b""
+    on.apply()
+    assert bytes(on.inbox(waiting)["body"]) == b""
+    assert on.people() == []
+
+
+def test_whom_it_leaves_behind_is_settled(on: Stage) -> None:
+    """The second user was kept apart by the first; with that one gone, the CSV row is theirs."""
+    on.tell("app", user("1", 1, "a@x.example"))
+    on.tell("csv", row("a@x.example", 2))
+    on.tell("app", user("2", 3, "a@x.example"))
+    on.tell("shop", customer("cus_3", 1, "c@x.example"))
+    assert on.people() == ["app:1 csv:email:a@x.example", "app:2", "shop:cus_3"]
+    erase(on.hub, "1", now=on.clock(), actor="test")
+    assert on.people() == ["app:2", "shop:cus_3"]
+    assert on.count_of("conflicts") == 0
+
+
+def test_a_record_that_is_covered_only_now_leaves_the_rest_of_its_person(on: Stage) -> None:
+    """The shop's record states the erased address: it goes, and what is left is derived anew."""
+    ann(on)
+    gone(on, "ann_1")
+    on.tell("app", user("bob_1", 1, "bob@x.example"))
+    on.tell("shop", customer("cus_2", 2, "bob@x.example", city="Cork"))
+    assert on.value("bob_1", "city") == "Cork"
+    on.tell("shop", customer("cus_2", 70, "ann@x.example"))
+    assert on.people() == ["app:bob_1"]
+    assert on.value("bob_1", "city") is None
+
+
+def test_a_person_merged_by_hand_goes_whole(on: Stage) -> None:
+    on.tell("app", user("1", 1, "a@x.example"))
+    on.tell("shop", customer("cus_1", 1, "b@x.example"))
+    merge(on.hub, "1", "shop:cus_1", now=on.clock(), actor="test")
+    assert len(gone(on, "b@x.example").records) == 2
+    assert on.people() == []
+    assert on.count_of("links") == 0
+
+
+def test_an_erasure_done_again_on_a_store_that_lost_it(on: Stage) -> None:
+    ann(on)
+    bob(on)
+    count = bury(on.hub, [RecordKey("app", "user", "ann_1")], [("email", "ann@x.example")], at=on.now, now=on.now)
+    assert count == 3
+    assert on.people() == ["app:bob_1 shop:cus_2"]
+    with on.hub.store.read() as connection:
+        kinds = sorted(one.kind for one in tombstones.everything(connection))
+    assert kinds == ["email", "record", "record", "record", "record"]
+
+
+def test_no_batch_slips_through_beside_an_erasure(
+    postgres_server: Any, migrated_postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that has looked at the tombstones is waited for; its record is erased with the rest."""
+    url = postgres_server.create(migrated_postgres)
+    store = open_store(url)
+    on = stage(store, tmp_path)
+    ann(on)
+    late = on.say("csv", row("ann@x.example", 70, city="Cork"))
+    looked, go_on = threading.Event(), threading.Event()
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        found = refuse(*args, **kwargs)
+        looked.set()
+        assert go_on.wait(30)
+        return found
+
+    monkeypatch.setattr("upkept.flow.apply.refuse", slowly)
+    worker = threading.Thread(target=lambda: apply(on.hub, [late], now=lambda: on.now))
+    eraser = threading.Thread(target=lambda: gone(on, "ann_1"))
+    try:
+        worker.start()
+        assert looked.wait(30)
+        eraser.start()
+        eraser.join(timeout=1)
+        assert eraser.is_alive()
+    finally:
+        go_on.set()
+        worker.join(timeout=60)
+        eraser.join(timeout=60)
+    left = on.people(), on.count_of("facts")
+    store.close()
+    postgres_server.drop(url)
+    assert left == ([], 0)
