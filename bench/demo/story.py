@@ -33,7 +33,7 @@ class Story:
         yield "user 101 takes 3 seats of Team and pays"
         self._subscribe("102", self._customer("billing@example.com", "102"), "yearly")
         yield "user 102 pays a year in yen, a currency without decimals"
-        self._subscribe("103", self._customer("undecided@example.com", "103"), "business")
+        self._subscribe("103", self._customer("maybe@example.com", "103"), "business")
         yield "user 103 takes Business"
         self._subscribe("104", self._customer("leaving@example.com", "104"), "team")
         self.client.v1.subscriptions.cancel(self.subscriptions["104"])
