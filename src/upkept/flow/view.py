@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -106,14 +107,18 @@ def person_row(
         [view(hub, r) for r in sorted(records, key=lambda r: r.key)], targets=targets, policies=hub.policies
     )
     state = decide(said)
-    document = person.doc()
-    segments = segments_of(
-        {**document, "consent": state.state}, hub.settings.segments, now, zone=ZoneInfo(hub.settings.workspace.timezone)
-    )
-    return _row(person, state, segments, digest(document, state.state, state.since))
+    row = _row(person, state, digest(person.doc(), state.state, state.since))
+    return replace(row, segments=segments(hub, row, now)) if hub.settings.segments else row
 
 
-def _row(person: Person, state: ConsentState, segments: list[str], hash_: str) -> PersonRow:
+def segments(hub: Hub, row: PersonRow, now: int) -> list[str]:
+    """The segments that a person is in at this moment (R17)."""
+    asked = ("id", "role", "external_id", "email", "name", "attributes", "tags", "companies", "archived", "consent")
+    document = {name: getattr(row, name) for name in asked}
+    return segments_of(document, hub.settings.segments, now, zone=ZoneInfo(hub.settings.workspace.timezone))
+
+
+def _row(person: Person, state: ConsentState, hash_: str) -> PersonRow:
     return PersonRow(
         id=person.id,
         role=person.role,
@@ -122,7 +127,7 @@ def _row(person: Person, state: ConsentState, segments: list[str], hash_: str) -
         name=person.name,
         attributes=dict(person.attributes),
         tags=list(person.tags),
-        segments=segments,
+        segments=[],
         companies=list(person.companies),
         consent=state.state,
         archived=person.archived,

@@ -77,15 +77,52 @@ def remove_by_inbox(connection: Connection, inbox_rows: Iterable[int]) -> set[st
     return {row[0] for row in bulk.within(connection, statement, inbox_rows, kind="bigint")}
 
 
-def remove_by_run(connection: Connection, run: int) -> set[str]:
-    """Void a run's facts; the records that must be folded again."""
-    rows = connection.execute(facts.delete().where(facts.c.run == run).returning(facts.c.record))
-    return {row[0] for row in rows}
+def of_run(connection: Connection, run: int) -> tuple[int, int]:
+    """How many facts a run brought that still stand, and of how many records."""
+    row = connection.exec_driver_sql(f"SELECT count(*), count(DISTINCT record) FROM facts WHERE run = {int(run)}").one()
+    return row[0], row[1]
+
+
+def records_of_run(connection: Connection, run: int, *, limit: int) -> list[str]:
+    """Some records of which a run said something."""
+    query = f"SELECT DISTINCT record FROM facts WHERE run = {int(run)} LIMIT {int(limit)}"
+    return sorted(row[0] for row in connection.exec_driver_sql(query))
+
+
+def remove_by_run(connection: Connection, run: int, record_ids: Iterable[str]) -> int:
+    """Void what a run said about these records; how many facts."""
+    statement = f"DELETE FROM facts WHERE run = {int(run)} AND record {{set}}"
+    return bulk.change_within(connection, statement, record_ids)
 
 
 def remove(connection: Connection, record_ids: Iterable[str]) -> None:
     """Delete every fact of these records (erasure, forget)."""
     bulk.change_within(connection, "DELETE FROM facts WHERE record {set}", record_ids)
+
+
+def older(connection: Connection, *, before: int, recent: int | None, after: str, limit: int) -> list[str]:
+    """Records behind `after` with facts older than `before` that a floor may stand for.
+
+    Those of the run `recent` and of later ones may not, nor whatever of their records is not older than they.
+    """
+    apart = (
+        f" AND NOT EXISTS (SELECT 1 FROM facts r WHERE r.record = f.record AND r.run >= {int(recent)} AND r.at <= f.at)"
+        if recent is not None
+        else ""
+    )
+    mark = "%b" if bulk.on_postgresql(connection) else "?"
+    rows = connection.exec_driver_sql(
+        f"SELECT DISTINCT f.record FROM facts f WHERE f.record > {mark} AND f.at < {int(before)}{apart} "
+        f"ORDER BY f.record LIMIT {int(limit)}",
+        (after,),
+    )
+    return [row[0] for row in rows]
+
+
+def first_of_runs(connection: Connection, record_ids: Iterable[str], *, since: int) -> dict[str, int]:
+    """When the first fact of a run, `since` or later, lies for each of these records that has one."""
+    statement = f"SELECT record, min(at) FROM facts WHERE run >= {int(since)} AND record {{set}} GROUP BY record"
+    return {row[0]: row[1] for row in bulk.within(connection, statement, record_ids)}
 
 
 def remove_some(connection: Connection, record: str, fact_ids: Iterable[str]) -> None:

@@ -137,11 +137,22 @@ def named(connection: Connection, connection_name: str, source_id: str) -> list[
     return [row[0] for row in rows]
 
 
-def pages(connection: Connection, *, after: str, limit: int, parts: bool = False) -> list[str]:
-    """Ids of records in id order, for walks over the whole store."""
-    query = records.select().with_only_columns(records.c.id).where(records.c.id > after)
-    if not parts:
-        query = query.where(records.c.part.is_(False))
+def count(connection: Connection) -> int:
+    """How many records stand; parts are counted with their owner, if they have one."""
+    query = "SELECT count(*) FROM records WHERE NOT part OR owner IS NULL"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def pages(connection: Connection, *, after: str, limit: int, orphans: bool = False) -> list[str]:
+    """Ids of records in id order, for walks over the whole store; `orphans`: of parts whose owner is not known."""
+    one = records.c.part & records.c.owner.is_(None) if orphans else records.c.part.is_(False)
+    query = records.select().with_only_columns(records.c.id).where(records.c.id > after, one)
+    return [row[0] for row in connection.execute(query.order_by(records.c.id).limit(limit))]
+
+
+def of_connection(connection: Connection, name: str, *, after: str, limit: int) -> list[str]:
+    """Ids of all that a connection speaks of, parts too, in id order."""
+    query = records.select().with_only_columns(records.c.id).where(records.c.connection == name, records.c.id > after)
     return [row[0] for row in connection.execute(query.order_by(records.c.id).limit(limit))]
 
 

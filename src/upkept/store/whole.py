@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import orjson
@@ -68,5 +68,6 @@ def tombstones(connection: Connection) -> Rows:
 
 
 def _stream(connection: Connection, statement: str) -> Rows:
-    for row in connection.exec_driver_sql(statement, execution_options={"yield_per": CHUNK}):
-        yield list(row)
+    with closing(connection.exec_driver_sql(statement, execution_options={"yield_per": CHUNK})) as rows:
+        for row in rows:
+            yield list(row)

@@ -1,0 +1,130 @@
+"""Forget a connection: remove all that it ever said, opt-outs excepted (SEMANTICS D).
+
+Its records go with their parts, facts, events, claims and links; what it said to raise consent; what its deliveries
+hold; where its pull stood. It works for a connection that is configured no more. One that is configured begins anew.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from upkept.flow import walk
+from upkept.flow.bury import near_to
+from upkept.flow.carry import carry
+from upkept.flow.find import Unknown
+from upkept.flow.hub import Hub
+from upkept.flow.settle import Effect, settle
+from upkept.flow.walk import REPORT, Turn, Walk
+from upkept.people.identifiers import EMAIL, PHONE
+from upkept.store import bequest, claims, consent, erasure, records, runs
+from upkept.store.bequest import Estate
+from upkept.store.records import Record
+from upkept.store.runs import Run
+
+PAGE: Final = 50
+"""Records removed in one transaction."""
+ROWS: Final = 1_000
+"""Deliveries removed, or statements looked at, in one transaction."""
+
+
+def preview(hub: Hub, name: str) -> Estate:
+    """How much there is to forget. Raises `Unknown` if there is nothing of that name."""
+    with hub.store.read() as connection:
+        estate = bequest.estate(connection, name)
+    if not estate.anything:
+        raise Unknown(f"there is nothing here of a connection {name!r}")
+    return estate
+
+
+def start(hub: Hub, name: str, *, now: int, actor: str) -> Run:
+    """Begin to forget a connection, or join the walk that does; its open resync is cancelled."""
+    estate = preview(hub, name)
+    with hub.store.write() as connection:
+        under_way = runs.open_resync(connection, name)
+        if under_way is not None:
+            runs.cancel(connection, under_way.id, now=now, reason=f"{name} is being forgotten")
+    run, _ = walk.start(
+        hub, "forget", name, {}, cursor="records:", total=estate.records + estate.parts, actor=actor, now=now
+    )
+    return run
+
+
+def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now: int) -> Turn:
+    phase, _, after = (run.cursor or "records:").partition(":")
+    match phase:
+        case "records":
+            return _records(connection, hub, run.connection, after, also, now)
+        case "consent":
+            return _consent(connection, hub, run.connection, after, also, now)
+        case _:
+            gone = bequest.forget_rows(connection, run.connection, limit=ROWS)
+            if gone == ROWS:
+                return Turn("inbox:")
+            bequest.forget_rest(connection, run.connection)
+            return Turn(REPORT)
+
+
+def _records(connection: Connection, hub: Hub, name: str, after: str, also: frozenset[str], now: int) -> Turn:
+    ids = records.of_connection(connection, name, after=after, limit=PAGE)
+    if not ids:
+        return Turn("consent:")
+    everything = set(ids) | records.parts_of(connection, ids).keys()
+    near = near_to(connection, hub, everything) - everything
+    effect = Effect()
+    effect.take(connection, everything | near | also)
+    leaving = {id_: effect.records[id_] for id_ in everything if id_ in effect.records}
+    left = [record for id_, record in effect.records.items() if id_ not in everything and not record.part]
+    _bequeath(connection, hub, name, leaving, left, now)
+    erasure.remove_records(connection, everything)
+    effect.drop(everything)
+    effect.leave(near)
+    settle(connection, hub, effect, now=now)
+    return Turn(f"records:{ids[-1]}", len(leaving), len(leaving))
+
+
+def _bequeath(
+    connection: Connection, hub: Hub, name: str, leaving: dict[str, Record], left: list[Record], now: int
+) -> None:
+    """Opt-outs go on binding whom they bound; whatever raised consent goes."""
+    people = {record.person for record in leaving.values()} - {None}
+    for person in sorted(map(str, people)):
+        mine = [record for record in leaving.values() if record.person == person]
+        carry(connection, hub, mine, [record for record in left if record.person == person], now=now)
+    bequest.forget_raising(connection, name, _ever(connection, hub, leaving))
+
+
+def _ever(connection: Connection, hub: Hub, leaving: dict[str, Record]) -> set[str]:
+    """The subjects of these records: they themselves, and every address they ever held."""
+    subjects = {hub.subject("record", "\x1f".join(record.key)) for record in leaving.values()}
+    for held in claims.of(connection, sorted(leaving)).values():
+        subjects |= {hub.subject("address", i.value) for i in held if i.kind in (EMAIL, PHONE)}
+    return subjects
+
+
+def _consent(connection: Connection, hub: Hub, name: str, after: str, also: frozenset[str], now: int) -> Turn:
+    """What it said to raise consent of addresses alone; whoever holds one of these is derived again."""
+    said, last = bequest.raising(connection, name, after=after, limit=ROWS)
+    if last is None:
+        return Turn("inbox:")
+    if said:
+        subjects = consent.remove(connection, said)
+        holders = {
+            record
+            for kind, value, record in claims.open_contacts(connection)
+            if hub.subject("address", value) in subjects
+        }
+        effect = Effect()
+        effect.take(connection, holders | also)
+        effect.dirty |= holders & effect.records.keys()
+        settle(connection, hub, effect, now=now)
+    return Turn(f"consent:{last}")
+
+
+def _report(connection: Connection, run: Run) -> str | None:
+    left = bequest.opt_outs(connection, run.connection)
+    return f"{left} opt-outs that {run.connection} told of still stand" if left else None
+
+
+WALK: Final = Walk(_turn, _report)

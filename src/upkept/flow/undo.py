@@ -1,0 +1,200 @@
+"""Undo a run: void what it said and leave what came later; or take the undoing back (SEMANTICS D).
+
+An undo lifts no opt-out: the report counts those it left. Facts that were compacted meanwhile (R4) stay; those of a
+run are kept apart from that for as long as facts are. The way back is to apply the run's deliveries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from upkept.contract import Consent, UpkeptError
+from upkept.flow import walk
+from upkept.flow.bells import Bell, bells_for
+from upkept.flow.carry import carry
+from upkept.flow.hub import Hub
+from upkept.flow.settle import Effect, settle
+from upkept.flow.traces import says
+from upkept.flow.walk import REPORT, Turn, Walk
+from upkept.people.facts import record_key
+from upkept.people.fold import fold
+from upkept.people.head import Head
+from upkept.people.identifiers import EMAIL, email_key
+from upkept.store import audit, bequest, claims, consent, facts, runs, timeline, traces
+from upkept.store.records import Record
+from upkept.store.runs import Run
+
+PAGE: Final = 50
+"""Records folded again in one transaction."""
+ROWS: Final = 1_000
+SAYS_NOTHING: Final = frozenset({"rebuild", "forget", "undo"})
+DAY: Final = 86_400_000_000
+
+
+class NoSuchRun(UpkeptError):
+    """There is no such run, or it said nothing that could be undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What undoing a run concerns. `compacted`: the run is so old that some of its facts may be part of floors."""
+
+    run: Run
+    facts: int
+    records: int
+    waiting: int
+    opt_outs: int
+    compacted: bool
+
+
+def preview(hub: Hub, run_id: int, *, now: int) -> Extent:
+    """What undoing this run would void. Raises `NoSuchRun`."""
+    with hub.store.read() as connection:
+        run = _undoable(connection, run_id)
+        count, touched = facts.of_run(connection, run_id)
+        waiting = bequest.waiting_of_run(connection, run_id)
+        left = _opt_outs(connection, run_id)
+    return Extent(run, count, touched, waiting, left, run.started_at < now - hub.settings.floor_days * DAY)
+
+
+def start(hub: Hub, run_id: int, *, now: int, actor: str) -> Run:
+    """Begin to undo a run, or join the walk that does; a run that is under way is cancelled. Raises `NoSuchRun`."""
+    extent = preview(hub, run_id, now=now)
+    if extent.run.open:
+        with hub.store.write() as connection:
+            runs.cancel(connection, run_id, now=now, reason="being undone")
+    walked, _ = walk.start(
+        hub, "undo", extent.run.connection, {"run": run_id}, cursor="stop:", total=extent.records, actor=actor, now=now
+    )
+    return walked
+
+
+def redo(hub: Hub, run_id: int, *, now: int, actor: str) -> Iterator[tuple[Bell, ...]]:
+    """Offer the run's deliveries again, some at a time; what to ring for them. Raises `NoSuchRun`."""
+    with hub.store.write() as connection:
+        _undoable(connection, run_id)
+        audit.note(connection, "redo", [f"run {run_id}"], actor=actor, now=now)
+        bequest.count_anew(connection, run_id)
+    after = 0
+    while True:
+        with hub.store.write() as connection:
+            ids = bequest.rows_of_run(connection, run_id, after=after, limit=ROWS)
+            offered = bequest.offer_rows(connection, ids, now=now)
+        if not ids:
+            return
+        after = ids[-1]
+        yield tuple(bells_for(offered))
+
+
+def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now: int) -> Turn:
+    """Deliveries first, so that nothing is applied behind us; facts last, so that what is left bare is seen."""
+    undone = int(run.params["run"])
+    phase, _, after = (run.cursor or "stop:").partition(":")
+    match phase:
+        case "stop":
+            stopped = bequest.stop_rows(connection, undone, limit=ROWS, reason=f"undone by run {run.id}")
+            return Turn("stop:" if stopped == ROWS else "consent:")
+        case "consent":
+            return _consent(connection, hub, undone, after, also, now)
+        case "events":
+            rows = bequest.rows_of_run(connection, undone, after=int(after or 0), limit=ROWS)
+            timeline.remove_by_inbox(connection, rows)
+            return Turn(f"events:{rows[-1]}" if rows else "facts:")
+        case _:
+            return _facts(connection, hub, run, undone, also, now)
+
+
+def _consent(connection: Connection, hub: Hub, undone: int, after: str, also: frozenset[str], now: int) -> Turn:
+    """Withdraw what the run said to raise consent."""
+    said, last = bequest.consents_of_run(connection, undone, after=after, limit=ROWS)
+    if last is None:
+        return Turn("events:")
+    raising = [one for one in said if not one.lowering]
+    if raising:
+        concerned = _concerned(connection, hub, {one.inbox_key for one in raising})
+        consent.remove(connection, [one.id for one in raising])
+        effect = Effect()
+        effect.take(connection, concerned | also)
+        effect.dirty |= concerned & effect.records.keys()
+        settle(connection, hub, effect, now=now)
+    return Turn(f"consent:{last}")
+
+
+def _concerned(connection: Connection, hub: Hub, keys: set[str]) -> set[str]:
+    """The records that the consent in these deliveries is about, by name or by address."""
+    found: set[str] = set()
+    for row in traces.told(connection, traces.named(connection, keys)):
+        for one in says(hub, row) or ():
+            if not isinstance(one, Consent):
+                continue
+            if one.record is not None:
+                found.add(hub.record_id(record_key(row.connection, one.record)))
+            address = email_key(one.address) if one.address else None
+            if address is not None:
+                found |= claims.holders(connection, [(EMAIL, address)])
+    return found
+
+
+def _facts(connection: Connection, hub: Hub, run: Run, undone: int, also: frozenset[str], now: int) -> Turn:
+    ids = facts.records_of_run(connection, undone, limit=PAGE)
+    if not ids:
+        bequest.mark_run(connection, undone, reason=f"undone by run {run.id}; back again: upkept undo {undone} --redo")
+        return Turn(REPORT)
+    claims.lock_held(connection, ids)
+    effect = Effect()
+    effect.take(connection, {*ids, *also})
+    heads = {id_: effect.records[id_].head for id_ in ids}
+    facts.remove_by_run(connection, undone, ids)
+    said = facts.of(connection, ids)
+    for id_ in ids:
+        record = effect.records[id_]
+        effect.fold(hub, record, fold(said.get(id_, []), record.floor, policies=hub.policies))
+    _carry(connection, hub, effect, heads, now)
+    settle(connection, hub, effect, now=now)
+    return Turn("facts:", len(ids), len(ids))
+
+
+def _carry(connection: Connection, hub: Hub, effect: Effect, heads: dict[str, Head | None], now: int) -> None:
+    """Who was one person with a record that lets go of an address stays bound by what bound it."""
+    people = {effect.records[id_].person for id_ in effect.lost} - {None}
+    for person in sorted(map(str, people)):
+        mine = [record for record in effect.records.values() if record.person == person and not record.part]
+        leaving = [_as_it_stood(record, heads.get(record.id)) for record in mine if record.id in effect.lost]
+        carry(connection, hub, leaving, [record for record in mine if record.id not in effect.lost], now=now)
+
+
+def _as_it_stood(record: Record, head: Head | None) -> Record:
+    before = copy(record)
+    before.head = head
+    return before
+
+
+def _undoable(connection: Connection, run_id: int) -> Run:
+    run = runs.get(connection, run_id)
+    if run is None:
+        raise NoSuchRun(f"there is no run {run_id}; see: upkept runs")
+    if run.kind in SAYS_NOTHING:
+        raise NoSuchRun(f"run {run_id} is of kind {run.kind}: it said nothing that could be undone")
+    return run
+
+
+def _opt_outs(connection: Connection, undone: int) -> int:
+    found: set[tuple[str, ...]] = set()
+    after: str | None = ""
+    while after is not None:
+        said, after = bequest.consents_of_run(connection, undone, after=after, limit=ROWS)
+        found |= {one.statement for one in said if one.lowering}
+    return len(found)
+
+
+def _report(connection: Connection, run: Run) -> str | None:
+    left = _opt_outs(connection, int(run.params["run"]))
+    return f"{left} opt-outs that it told of still stand: no undo lifts one" if left else None
+
+
+WALK: Final = Walk(_turn, _report)

@@ -1,0 +1,174 @@
+"""What a connection or a run leaves when it goes: its deliveries, its consent statements, its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from upkept.contract import LOWERING_ACTS
+from upkept.store import bulk
+from upkept.store.tables import alerts, connections, consent, readbacks, runs, tokens
+
+_LOWERING = ", ".join(f"'{act}'" for act in sorted(LOWERING_ACTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """How much stands of a connection."""
+
+    records: int
+    parts: int
+    deliveries: int
+    opt_outs: int
+    known: bool
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.records or self.parts or self.deliveries or self.opt_outs or self.known)
+
+
+def estate(connection: Connection, name: str) -> Estate:
+    """How much there is of a connection."""
+    return Estate(
+        records=_count(connection, "records WHERE NOT part AND connection = ", name),
+        parts=_count(connection, "records WHERE part AND connection = ", name),
+        deliveries=_count(connection, "inbox WHERE connection = ", name),
+        opt_outs=opt_outs(connection, name),
+        known=bool(_count(connection, "connections WHERE name = ", name)),
+    )
+
+
+def opt_outs(connection: Connection, name: str) -> int:
+    """How many opt-outs of a connection stand, each counted once whatever it binds."""
+    query = (
+        "SELECT count(*) FROM (SELECT DISTINCT channel, topic, act, at, inbox_key FROM consent "
+        f"WHERE act IN ({_LOWERING}) AND inbox_key <> '' AND connection = {_mark(connection)}) AS said"
+    )
+    return int(connection.exec_driver_sql(query, (name,)).scalar_one())
+
+
+def raising(connection: Connection, name: str, *, after: str, limit: int) -> tuple[list[str], str | None]:
+    """Statements of a connection that are no opt-outs, among the `limit` behind `after`; and the last of these."""
+    rows = connection.execute(
+        consent.select()
+        .with_only_columns(consent.c.id, consent.c.connection, consent.c.act)
+        .where(consent.c.id > after)
+        .order_by(consent.c.id)
+        .limit(limit)
+    ).all()
+    found = [row.id for row in rows if row.connection == name and row.act not in LOWERING_ACTS]
+    return found, rows[-1].id if rows else None
+
+
+def forget_raising(connection: Connection, name: str, subjects: Iterable[str]) -> None:
+    """Remove what a connection said to raise consent of these subjects."""
+    statement = f"DELETE FROM consent WHERE connection = ? AND act NOT IN ({_LOWERING}) AND subject {{set}}"
+    bulk.change_within(connection, statement, sorted(subjects), extra=(name,))
+
+
+def forget_rows(connection: Connection, name: str, *, limit: int) -> int:
+    """Remove some of its deliveries; how many."""
+    mark = _mark(connection)
+    return connection.exec_driver_sql(
+        f"DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE connection = {mark} LIMIT {int(limit)})", (name,)
+    ).rowcount
+
+
+def forget_rest(connection: Connection, name: str) -> None:
+    """Remove where its pull stood, its tokens, wishes and alerts. Deletes owed to the vendor stay."""
+    for table, column in ((connections, "name"), (tokens, "connection"), (readbacks, "connection")):
+        connection.execute(table.delete().where(table.c[column] == name))
+    connection.execute(alerts.delete().where(alerts.c.connection == name))
+    connection.exec_driver_sql(
+        f"DELETE FROM outbox WHERE action = 'upsert' AND destination = {_mark(connection)}", (name,)
+    )
+
+
+def rows_of_run(connection: Connection, run: int, *, after: int, limit: int) -> list[int]:
+    """Ids of a run's rows behind `after`, in order."""
+    rows = connection.exec_driver_sql(
+        f"SELECT id FROM inbox WHERE run = {int(run)} AND id > {int(after)} ORDER BY id LIMIT {int(limit)}"
+    )
+    return [row[0] for row in rows]
+
+
+def stop_rows(connection: Connection, run: int, *, limit: int, reason: str) -> int:
+    """Take rows of a run off the queue, those too that a worker has at this moment: its fence breaks. How many."""
+    mark = _mark(connection)
+    return connection.exec_driver_sql(
+        f"UPDATE inbox SET state = 'skipped', reason = {mark}, lease_epoch = lease_epoch + 1 WHERE id IN ("
+        f"SELECT id FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed') LIMIT {int(limit)})",
+        (reason,),
+    ).rowcount
+
+
+def offer_rows(connection: Connection, ids: Sequence[int], *, now: int) -> list[tuple[int, str]]:
+    """Offer these rows again, unless an erasure blanked them; (id, lane) of each."""
+    return sorted(
+        (row[0], row[1])
+        for row in bulk.within(
+            connection,
+            "UPDATE inbox SET state = 'new', attempts = 0, next_attempt_at = ?, reason = NULL, lease_until = NULL "
+            "WHERE length(body) > 0 AND state <> 'claimed' AND id {set} RETURNING id, lane",
+            ids, kind="bigint", extra=(now,),
+        )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A consent statement and the delivery that brought it. Those of one `statement` bind several subjects."""
+
+    id: str
+    inbox_key: str
+    lowering: bool
+    statement: tuple[str, ...]
+
+
+def consents_of_run(connection: Connection, run: int, *, after: str, limit: int) -> tuple[list[Said], str | None]:
+    """Statements that a run's rows brought, among the `limit` behind `after`; and the last of these."""
+    columns = ("id", "act", "inbox_key", "channel", "topic", "at")
+    query = consent.select().with_only_columns(*(consent.c[name] for name in columns)).where(consent.c.id > after)
+    rows = connection.execute(query.order_by(consent.c.id).limit(limit)).all()
+    by_connection: dict[str, set[str]] = {}
+    for row in rows:
+        name, _, key = row.inbox_key.partition("\x1f")
+        by_connection.setdefault(name, set()).add(key)
+    statement = f"SELECT dedup_key FROM inbox WHERE run = {int(run)} AND connection = ? AND dedup_key {{set}}"
+    mine = {
+        f"{name}\x1f{row[0]}"
+        for name, keys in sorted(by_connection.items())
+        for row in bulk.within(connection, statement, sorted(keys), extra=(name,))
+    }
+    found = [
+        Said(r.id, r.inbox_key, r.act in LOWERING_ACTS, (r.inbox_key, r.channel, r.topic, r.act, str(r.at)))
+        for r in rows
+        if r.inbox_key in mine
+    ]
+    return found, rows[-1].id if rows else None
+
+
+def waiting_of_run(connection: Connection, run: int) -> int:
+    """How many of a run's rows are not applied yet."""
+    query = f"SELECT count(*) FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed')"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def mark_run(connection: Connection, run: int, *, reason: str | None) -> None:
+    """Say what became of a run afterwards."""
+    connection.execute(runs.update().where(runs.c.id == run).values(reason=reason))
+
+
+def count_anew(connection: Connection, run: int) -> None:
+    """A run whose rows are offered again is counted from nothing."""
+    connection.execute(runs.update().where(runs.c.id == run).values(changed=0, unchanged=0, failed=0, reason=None))
+
+
+def _count(connection: Connection, where: str, name: str) -> int:
+    return int(connection.exec_driver_sql(f"SELECT count(*) FROM {where}{_mark(connection)}", (name,)).scalar_one())
+
+
+def _mark(connection: Connection) -> str:
+    return "%b" if bulk.on_postgresql(connection) else "?"
