@@ -1,0 +1,153 @@
+"""What arrived, what it said, and who held which identifier."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from upkept.store.tables.columns import Bytewise, Serial, Time, flag, metadata
+
+# What arrived. One row per split event, with the bytes of that event alone.
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("connection", Bytewise, nullable=False),
+    Column("dedup_key", Bytewise, nullable=False),
+    Column("kind", Bytewise, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("received_at", Time, nullable=False),
+    Column("lane", Bytewise, nullable=False),
+    Column("state", Bytewise, nullable=False),
+    flag("thin"),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("next_attempt_at", Time, nullable=False),
+    Column("lease_until", Time),
+    Column("lease_epoch", Integer, nullable=False, server_default=text("0")),
+    Column("reason", Text),
+    Column("run", BigInteger),
+    UniqueConstraint("connection", "dedup_key", name="inbox_dedup"),
+)
+Index(
+    "inbox_open",
+    inbox.c.next_attempt_at,
+    postgresql_where=text("state IN ('new', 'claimed')"),
+    sqlite_where=text("state IN ('new', 'claimed')"),
+)
+Index("inbox_dead", inbox.c.id, postgresql_where=text("state = 'dead'"), sqlite_where=text("state = 'dead'"))
+Index(
+    "inbox_run",
+    inbox.c.run,
+    inbox.c.state,
+    postgresql_where=text("run IS NOT NULL"),
+    sqlite_where=text("run IS NOT NULL"),
+)
+
+# What it said. `record` goes first in the key: one index finds a record's facts and refuses duplicates.
+facts = Table(
+    "facts",
+    metadata,
+    Column("record", Bytewise, nullable=False),
+    Column("fact_id", Bytewise, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("doc", Text, nullable=False),
+    Column("inbox", BigInteger, nullable=False),
+    Column("run", BigInteger),
+    PrimaryKeyConstraint("record", "fact_id"),
+)
+Index("facts_inbox", facts.c.inbox)
+Index("facts_run", facts.c.run, postgresql_where=text("run IS NOT NULL"), sqlite_where=text("run IS NOT NULL"))
+
+# What each source says, folded. `id` is the public id the record got at birth (R15).
+records = Table(
+    "records",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column("connection", Bytewise, nullable=False),
+    Column("type", Bytewise, nullable=False),
+    Column("source_id", Bytewise, nullable=False),
+    flag("part"),
+    Column("owner", Bytewise),
+    Column("person", Bytewise),
+    Column("user_id", Bytewise),
+    Column("issued_at", Time, nullable=False),
+    flag("deleted"),
+    flag("known"),
+    Column("head", Text, nullable=False),
+    Column("floor", Text),
+    Column("summary", Text),
+)
+Index(
+    "records_person",
+    records.c.person,
+    postgresql_where=text("person IS NOT NULL"),
+    sqlite_where=text("person IS NOT NULL"),
+)
+Index(
+    "records_owner", records.c.owner, postgresql_where=text("owner IS NOT NULL"), sqlite_where=text("owner IS NOT NULL")
+)
+Index(
+    "records_source",
+    records.c.source_id,
+    records.c.connection,
+    postgresql_where=text("NOT part"),
+    sqlite_where=text("NOT part"),
+)
+
+# Who held which identifier when; and the rows that two workers lock to see each other's claims.
+claims = Table(
+    "claims",
+    metadata,
+    Column("kind", Bytewise, nullable=False),
+    Column("value", Bytewise, nullable=False),
+    Column("record", Bytewise, nullable=False),
+    Column("start_at", Time, nullable=False),
+    Column("end_at", Time),
+    flag("verified", default=True),
+    PrimaryKeyConstraint("kind", "value", "record", "start_at"),
+)
+Index("claims_record", claims.c.record)
+identifiers = Table(
+    "identifiers",
+    metadata,
+    Column("kind", Bytewise, nullable=False),
+    Column("value", Bytewise, nullable=False),
+    PrimaryKeyConstraint("kind", "value"),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column("a", Bytewise, nullable=False),
+    Column("b", Bytewise, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("strength", Bytewise, nullable=False),
+    flag("cut"),
+    Column("reason", Text, nullable=False),
+    Column("inbox", BigInteger),
+)
+Index("links_a", links.c.a)
+Index("links_b", links.c.b)
+conflicts = Table(
+    "conflicts",
+    metadata,
+    Column("a", Bytewise, nullable=False),
+    Column("b", Bytewise, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("a", "b"),
+)
+Index("conflicts_b", conflicts.c.b)
