@@ -24,7 +24,7 @@ sandbox: $(SANDBOX)/.installed    ## a Stripe-compatible server, apart from the 
 run: install    ## start the hub; Ctrl-C ends it
 	@exec $(BIN)/upkept up
 
-test: dev       ## every check and the whole test suite
+test: dev sandbox    ## every check and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,7 +43,7 @@ prove: dev      ## any order gives the same store: the full figures
 bench: dev      ## rates, latencies and memory beside a bare endpoint and an afternoon's version
 	$(BIN)/python -m bench.run
 
-crash: dev sandbox    ## at least 100 kills under load; nothing answered 2xx is lost
+crash: dev      ## at least 100 kills under load; nothing answered 2xx is lost
 	$(BIN)/python -m bench.crash
 
 lock: $(BIN)/python       ## renew requirements/*.lock from pyproject.toml and the .in files
