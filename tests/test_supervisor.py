@@ -156,6 +156,23 @@ def test_a_stubborn_child_and_its_children_are_killed_in_bounded_time(
     wait_for(lambda: not alive(int(note.read_text())), 5)
 
 
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    note = tmp_path / "ready"
+    code = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w'); time.sleep(600)"
+    stubborn = child("web", code, str(note))
+    again = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+
+    def meanwhile() -> None:
+        wait_for(note.exists)
+        again.start()
+
+    _, said, seconds = supervise(stubborn, meanwhile=meanwhile)
+    again.join()
+    assert seconds < supervisor.STOP_SECONDS["web"]
+    assert said[-1] == "web did not end in time and is killed"
+    assert not alive(pid_of(stubborn))
+
+
 def test_a_deaf_child_is_killed_and_started_again() -> None:
     one = child("worker", SLEEPER, listens=True)
     asked: list[tuple[str, float]] = []
