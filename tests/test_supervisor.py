@@ -27,6 +27,9 @@ SLEEPER = "import time; time.sleep(600)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
 )
+STUBBORN = (
+    "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen(sys.argv[1], 'w')\ntime.sleep(600)"
+)
 PARENT = (
     "import subprocess, sys, time\n"
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
@@ -158,8 +161,7 @@ def test_a_stubborn_child_and_its_children_are_killed_in_bounded_time(
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     note = tmp_path / "ready"
-    code = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w'); time.sleep(600)"
-    stubborn = child("web", code, str(note))
+    stubborn = child("web", STUBBORN, str(note))
     again = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
 
     def meanwhile() -> None:
