@@ -173,6 +173,7 @@ def test_health_and_numbers(web: Site, store: Store) -> None:
         'upkept_requests_rejected_total{connection="unknown",status="404"}',
         'upkept_inbox_rows{connection="till",state="new"} 1.0',
         "upkept_database_up 1.0",
+        "upkept_clock_clamped_total 0.0",
     ):
         assert line in numbers
     assert "/hooks/{connection}" in httpx.get(web.url).text

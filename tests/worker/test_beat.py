@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from tests.till.site import SECRET
 from tests.till.upkept_till import TillConfig, connector
 
@@ -18,10 +20,11 @@ from upkept.flow.opening import policies
 from upkept.keys import ensure_keys
 from upkept.registry import Connection
 from upkept.settings import load
-from upkept.store import due, inbox, jobs, readbacks, runs
+from upkept.store import due, gauges, inbox, jobs, readbacks, runs
 from upkept.store.engine import Store
 from upkept.worker import beat, pulse
 from upkept.worker.process import clock, process
+from upkept.worker.tally import applied
 
 SECOND = 1_000_000
 
@@ -223,6 +226,50 @@ def one_process(hub: Hub, bells: Bells, monkeypatch: pytest.MonkeyPatch) -> None
     """The clocks of the test find this hub and this ringer in their process."""
     monkeypatch.setattr(process, "hub", lambda: hub)
     monkeypatch.setattr(process, "ringer", lambda: bells)
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_long_job_shares_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beat, "SHARE", 0.05)
+    done: list[str] = []
+
+    def long(_hub: Hub, _ringer: Any) -> Iterator[None]:
+        while True:
+            time.sleep(0.01)
+            done.append("long")
+            yield
+
+    def short(_hub: Hub, _ringer: Any) -> Iterator[None]:
+        done.append("short")
+        yield
+
+    one = beat.Clock([beat.Job("long", 86_400, long), beat.Job("short", 0.001, short)])
+    one.tick()
+    assert (done[0], done[-1], len(done) < 10) == ("long", "short", True)
+    one.tick()
+    assert done.count("short") == 2
+
+
+def test_a_clock_that_is_ahead_is_counted(hub: Hub) -> None:
+    ahead = b'{"customer": "cus_1", "plan": "gold", "at": %d}' % (clock() // SECOND + 3600)
+    for number in range(2):
+        arrival = inbox.Arrival(
+            connection="till", dedup_key=str(number), kind="customer.updated", body=ahead, received_at=clock()
+        )
+        with hub.store.write() as connection:
+            ids = list(inbox.store(connection, [arrival]).values())
+        applied(hub, ids)
+    with hub.store.read() as connection:
+        assert gauges.gauges(connection).clock_clamped == 2
+
+
+@pytest.mark.usefixtures("one_process")
+def test_every_job_of_the_courier_runs_on_an_empty_store(bells: Bells) -> None:
+    one = beat.Clock(beat.OF_THE_COURIER)
+    with structlog.testing.capture_logs() as lines:
+        one.tick()
+    assert not [line for line in lines if line["log_level"] == "error"]
+    assert len(bells.pulses) == 2
 
 
 @pytest.mark.usefixtures("one_process")

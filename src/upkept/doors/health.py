@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -131,7 +131,7 @@ def _lag(found: Gauges, now: int) -> float:
 
 def _exposition(found: Gauges | None, broker_sick_seconds: float) -> bytes:
     class Looked:
-        def collect(self) -> Iterator[GaugeMetricFamily]:
+        def collect(self) -> Iterator[Metric]:
             yield _single("database_up", "Does the database answer.", float(found is not None))
             yield _single("broker_sick_seconds", "For how long no bell could be rung.", broker_sick_seconds)
             if found is not None:
@@ -140,7 +140,7 @@ def _exposition(found: Gauges | None, broker_sick_seconds: float) -> bytes:
     return generate_latest(Looked())
 
 
-def _families(found: Gauges) -> Iterator[GaugeMetricFamily]:
+def _families(found: Gauges) -> Iterator[Metric]:
     now = time.time_ns() // 1000
     counts = {"inbox_rows": found.inbox, "outbox_rows": found.outbox, "alerts": found.alerts}
     for name, (text, labels) in GAUGES.items():
@@ -149,6 +149,9 @@ def _families(found: Gauges) -> Iterator[GaugeMetricFamily]:
             family.add_metric(list(key), rows)
         yield family
     yield _single("inbox_lag_seconds", "Age of the oldest inbox row that is not done.", _lag(found, now))
+    clamped = CounterMetricFamily("upkept_clock_clamped", "Facts whose vendor's clock was more than 5 min ahead.")
+    clamped.add_metric([], found.clock_clamped)
+    yield clamped
     deaf = GaugeMetricFamily("upkept_worker_deaf_seconds", "Since when a worker has not heard.", labels=["worker"])
     for name, since in found.deaf_since.items():
         deaf.add_metric([name], 0.0 if since is None else (now - since) / 1e6)

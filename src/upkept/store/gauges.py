@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, inspect
 
-from upkept.store import alerts, jobs
+from upkept.store import alerts, bulk, jobs, meta, tables
 
 Counts = dict[tuple[str, ...], int]
 
@@ -16,7 +16,7 @@ class Gauges:
     """`inbox` and `outbox` are (connection or destination, state) to rows, `alerts` (connection,) to how many stand.
 
     `oldest` is when the longest waiting inbox row was received. `deaf_since` tells by worker when a pulse
-    was sent that it has not heard, None if it hears.
+    was sent that it has not heard, None if it hears. `clock_clamped` counts facts since the installation.
     """
 
     inbox: Counts
@@ -24,8 +24,10 @@ class Gauges:
     outbox: Counts
     alerts: Counts
     deaf_since: dict[str, int | None]
+    clock_clamped: int
 
 
+CLAMPED = "clock_clamped"
 WORKERS = ("worker", "courier")
 
 
@@ -50,7 +52,17 @@ def gauges(connection: Connection) -> Gauges:
         outbox={(name, state): rows for name, state, rows in outbox},
         alerts=standing,
         deaf_since={name: jobs.unheard_since(connection, name) for name in WORKERS},
+        clock_clamped=int(meta.read(connection, CLAMPED) or 0),
     )
+
+
+def count_clamped(connection: Connection, facts: int) -> None:
+    """So many more facts had a vendor's clock ahead of ours and got the time of their arrival (R3)."""
+    bulk.insert(
+        connection, tables.meta, ("name", "value"), [(CLAMPED, str(facts))],
+        conflict="(name) DO UPDATE SET "
+        "value = CAST(CAST(meta.value AS BIGINT) + CAST(excluded.value AS BIGINT) AS TEXT)",
+    )  # fmt: skip
 
 
 def schema(connection: Connection) -> str | None:

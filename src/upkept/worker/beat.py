@@ -14,14 +14,15 @@ from typing import Final
 
 import structlog
 
-from upkept.flow import runs, sweep
-from upkept.flow.apply import apply
+from upkept.flow import runs, segments, sweep
+from upkept.flow.compact import compact
 from upkept.flow.hub import Hub
 from upkept.queue import Ringer
 from upkept.store import jobs
 from upkept.worker import pulse
 from upkept.worker.process import clock, process
 from upkept.worker.retry import ending
+from upkept.worker.tally import applied
 
 log = structlog.get_logger(__name__)
 
@@ -29,15 +30,18 @@ TICK: Final = 5.0
 BROKER_SICK: Final = 30.0
 """Seconds without one bell that could be rung, after which the sweeper works inline."""
 WORKER_DEAF: Final = 45.0
-INLINE: Final = 4.0
-"""Seconds of inline work in one tick."""
+SHARE: Final = 4.0
+"""Seconds of one tick that a longer job gets; it goes on in the next one."""
+COMPACTED: Final = 100
+"""Records whose old facts are compacted in one transaction."""
 
 Steps = Iterator[None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`do` is taken step by step; a fork of the pool's next child waits for the end of a step only."""
+    """`do` is taken step by step: a fork of the pool's next child waits for one step only, and a long job shares the
+    clock with the others."""
 
     name: str
     every: float
@@ -60,12 +64,9 @@ def sweeping(hub: Hub, ringer: Ringer) -> Steps:
 
 
 def _inline(hub: Hub, ringer: Ringer, batches: Sequence[tuple[int, ...]]) -> Steps:
-    until = time.monotonic() + INLINE
     for ids in batches:
-        ringer.ring(apply(hub, ids, now=clock).bells)
+        ringer.ring(applied(hub, ids))
         yield
-        if time.monotonic() > until:
-            return
 
 
 def pulsing(hub: Hub, ringer: Ringer) -> Steps:
@@ -85,8 +86,26 @@ def pulling(hub: Hub, ringer: Ringer) -> Steps:
     yield
 
 
+def asking_the_time(hub: Hub, _ringer: Ringer) -> Steps:
+    """Ask time-based segments about the next people in turn (R17)."""
+    segments.due(hub, clock())
+    yield
+
+
+def compacting(hub: Hub, _ringer: Ringer) -> Steps:
+    """Compact facts that are older than the floor, until none is left (R4)."""
+    while compact(hub, now=clock(), limit=COMPACTED):
+        yield
+
+
 OF_THE_WORKER: Final = (Job("sweep", TICK, sweeping),)
-OF_THE_COURIER: Final = (*OF_THE_WORKER, Job("pulse", pulse.EVERY, pulsing), Job("pulls", 15.0, pulling))
+OF_THE_COURIER: Final = (
+    *OF_THE_WORKER,
+    Job("pulse", pulse.EVERY, pulsing),
+    Job("pulls", 15.0, pulling),
+    Job("segments", 10.0, asking_the_time),
+    Job("floor", 86_400.0, compacting),
+)
 
 
 class Clock(threading.Thread):
@@ -97,6 +116,7 @@ class Clock(threading.Thread):
         self._known = {job.name: job for job in known}
         self._ending = threading.Event()
         self._slots: dict[str, int] = {}
+        self._under_way: dict[str, Steps] = {}
 
     def run(self) -> None:
         while not self._ending.wait(TICK):
@@ -108,15 +128,17 @@ class Clock(threading.Thread):
             self.join(timeout=10)
 
     def tick(self) -> None:
-        """Claim the slots that have come, and do what was claimed."""
+        """Claim the slots that have come, begin what was claimed, and go on with what is under way."""
         try:
             with process.stepping():
                 hub, ringer = process.hub(), process.ringer()
                 claimed = self._claim(hub)
-            for job in claimed:
-                self._do(job, hub, ringer)
+            self._under_way.update({job.name: job.do(hub, ringer) for job in claimed})
         except Exception as error:
             self._failed("tick", error)
+        for name in list(self._under_way):
+            if not self._goes_on(name):
+                del self._under_way[name]
 
     def _claim(self, hub: Hub) -> list[Job]:
         now = clock()
@@ -129,15 +151,18 @@ class Clock(threading.Thread):
         self._slots.update(come)
         return [self._known[name] for name in come if name in claimed]
 
-    def _do(self, job: Job, hub: Hub, ringer: Ringer) -> None:
-        steps = job.do(hub, ringer)
+    def _goes_on(self, name: str) -> bool:
+        """Take a job as far as its share of this tick; is it still under way?"""
+        until = time.monotonic() + SHARE
         try:
-            more = True
-            while more and not self._ending.is_set():
+            while time.monotonic() < until and not self._ending.is_set():
                 with process.stepping():
-                    more = next(steps, self) is not self
+                    if next(self._under_way[name], self) is self:
+                        return False
         except Exception as error:
-            self._failed(job.name, error)
+            self._failed(name, error)
+            return False
+        return True
 
     def _failed(self, job: str, error: Exception) -> None:
         end = ending(error)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from upkept.flow import fetch as flow_fetch
-from upkept.flow import pull as flow_pull
-from upkept.flow.apply import apply as flow_apply
+from upkept.flow import steps as flow_steps
 from upkept.flow.bells import Bell
 from upkept.flow.hub import Hub
 from upkept.queue import app
 from upkept.store import jobs
 from upkept.worker.process import clock
 from upkept.worker.retry import attempt
+from upkept.worker.tally import applied
 
 READBACKS = 50
 """Records read back in one task."""
@@ -20,14 +20,14 @@ READBACKS = 50
 def apply(ids: list[int]) -> None:
     """Apply a batch of inbox rows."""
     if ids:
-        attempt("apply", lambda hub: flow_apply(hub, ids, now=clock).bells)
+        attempt("apply", lambda hub: applied(hub, ids))
 
 
 @app.task(name="upkept.run")
 def run(ids: list[int]) -> None:
     """Take runs one bounded step further."""
     for run_id in ids:
-        attempt("run", lambda hub, run_id=run_id: flow_pull.step(hub, run_id, now=clock))  # type: ignore[misc]
+        attempt("run", lambda hub, run_id=run_id: flow_steps.step(hub, run_id, now=clock))  # type: ignore[misc]
 
 
 @app.task(name="upkept.fetch")
