@@ -18,7 +18,7 @@ from upkept.flow.apply import apply
 from upkept.flow.bells import Bell
 from upkept.flow.fetch import fetch, read_back
 from upkept.flow.hub import Hub
-from upkept.flow.pull import step
+from upkept.flow.steps import step
 from upkept.people.facts import from_us
 from upkept.store import jobs, readbacks, runs
 from upkept.store.runs import Run

@@ -16,10 +16,10 @@ def print_json(value: Any) -> None:
     print()
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Each on a line of its own."""
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Each on a line of its own; `err` for what is said beside the answer."""
     for line in lines:
-        print(line)
+        print(line, file=sys.stderr if err else sys.stdout)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:

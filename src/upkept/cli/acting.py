@@ -1,0 +1,26 @@
+"""What acts have in common: options, who acts, and asking before what cannot be taken back."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, change nothing.")]
+
+
+def actor() -> str:
+    """Who acts, for the audit log."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli"
+
+
+def agreed(yes: bool, question: str) -> None:
+    """Ask on standard error; anything but yes ends the command with status 1."""
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
