@@ -190,7 +190,10 @@ def _components(
     dirty_people = {effect.records[id_].person for id_ in effect.dirty - settled} - {None}
     for record in effect.records.values():
         if record.person in dirty_people and record.id not in settled:
-            groups.setdefault(f"person {record.person}", []).append(record)
+            name = f"person {record.person}"
+            groups.setdefault(name, []).append(record)
+            if record.id == record.person:  # whose id is shown was decided when the component was
+                targets[name] = [record.key]
     return groups, targets
 
 
@@ -206,8 +209,6 @@ def _derive(
     left: set[str] = set()
     for (name, group), statements in zip(groups.items(), said, strict=True):
         row = view.person_row(hub, group, statements, targets.get(name, ()), now=now)
-        if name not in targets and group[0].person is not None:
-            row = row.named(group[0].person)
         for record in group:
             if record.person != row.id:
                 left.update({record.person} - {None})  # type: ignore[arg-type]

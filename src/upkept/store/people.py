@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -31,10 +31,6 @@ class PersonRow:
     consent: str
     archived: bool
     hash: str
-
-    def named(self, id_: str) -> PersonRow:
-        """The same person under the id it shows already."""
-        return self if self.id == id_ else replace(self, id=id_)
 
 
 _COLUMNS = (
