@@ -8,6 +8,7 @@ from upkept.contract import Config, Context, Probe
 from upkept_stripe.client.api import Account, ask
 from upkept_stripe.client.errors import Forbidden, NotFound, Refused
 
+UNNAMED: Final = "the key's own account"
 NEEDED: Final = ("customers", "subscriptions", "invoices", "charges", "events")
 
 
@@ -27,11 +28,11 @@ def probe(config: Account, ctx: Context) -> Probe:
 
 
 def _account(config: Account, ctx: Context) -> str:
-    """The account's id; "unnamed" where a restricted key may not read it."""
+    """The account's id, or in words whose it is where a restricted key may not read it."""
     try:
-        return str(ask("/v1/account", config, ctx, endpoint="accounts.retrieve").body.get("id", "unnamed"))
+        return str(ask("/v1/account", config, ctx, endpoint="accounts.retrieve").body.get("id", UNNAMED))
     except (Forbidden, NotFound, Refused):
-        return config.account or "unnamed"
+        return config.account or UNNAMED
 
 
 def _opens(name: str, config: Account, ctx: Context) -> bool:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from upkept.cli.output import print_lines, print_table
+
+END_OF_TIME: Final = 253_402_300_800
+"""Unix seconds of the year 10000, where `datetime` ends."""
 
 
 def show(said: Mapping[str, Any]) -> None:
@@ -22,10 +26,10 @@ def show(said: Mapping[str, Any]) -> None:
 
 def show_attribute(name: str, one: Mapping[str, Any]) -> None:
     """One value, and everything that it beat."""
-    print(f"{name} = {_text(one['value'])}")
+    print(f"{name} = {_value(name, one['value'])}")
     print(f"  {one['source']} said so at {one['at']} (rule: {one['rule']})")
     for lost in one["lost"]:
-        print(f"  it beats {_text(lost['value'])} of {lost['source']} at {lost['at']}")
+        print(f"  it beats {_value(name, lost['value'])} of {lost['source']} at {lost['at']}")
 
 
 def show_consent(said: Mapping[str, Any]) -> None:
@@ -62,7 +66,7 @@ def _consent(channel: str, one: Mapping[str, Any]) -> str:
     why = f" since {one['since']}: {because['act']} told by {because['source']}" if because else ""
     reason = f" ({because['reason']})" if because and because["reason"] else ""
     topics = "".join(f"; {topic}: {state}" for topic, state in one["topics"].items())
-    return f"{channel}: {one['state']}{why}{reason}{topics}"
+    return f"consent to {channel}: {one['state']}{why}{reason}{topics}"
 
 
 def _tail(said: Mapping[str, Any]) -> Iterable[str]:
@@ -76,14 +80,21 @@ def _tail(said: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _row(name: str, one: Mapping[str, Any]) -> tuple[Any, ...]:
-    lost = "; ".join(f"{_text(other['value'])} ({other['source']})" for other in one["lost"])
-    return name, _text(one["value"]), one["source"], one["at"], one["rule"], lost
+    lost = "; ".join(f"{_value(name, other['value'])} ({other['source']})" for other in one["lost"])
+    return name, _value(name, one["value"]), one["source"], one["at"], one["rule"], lost
 
 
 def _entry(one: Mapping[str, Any]) -> tuple[Any, ...]:
     counts = "qualified" if one["qualified"] else "" if one["verified"] else "unverified"
     binds = " and ".join(one["binds"])
     return one["at"], one["act"], one["topic"], one["source"], counts, binds, one["reason"], one["evidence"]
+
+
+def _value(name: str, value: Any) -> str:
+    """A value as text; a moment that is kept in unix seconds, as those named `…_at` are, with its date."""
+    if name.endswith(("_at", "_since")) and type(value) is int and 0 <= value < END_OF_TIME:
+        return f"{value} ({datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC)"
+    return _text(value)
 
 
 def _text(value: Any) -> str:

@@ -214,7 +214,8 @@ def _erasure(erasure: Erasure, *, done: bool) -> Iterator[str]:
         left = ", ".join(value for _, value in erasure.left)
         yield f"  not refused, for somebody else holds or held it, or it stands for nobody: {left}"
     if erasure.vendors:
-        yield f"  {', '.join(erasure.vendors)}: {'were' if done else 'are'} asked to delete them too"
+        queued = "is queued for" if done else "will be queued for"
+        yield f"  a delete {queued} {', '.join(erasure.vendors)}; a vendor that is only read: delete them there by hand"
     if erasure.unknown:
         yield f"  {', '.join(erasure.unknown)}: not configured any more; delete them there by hand"
     yield "  opt-outs stay, as keyed hashes of the address"

@@ -231,7 +231,7 @@ def test_the_probe_names_the_account_and_what_is_closed(fake: FakeStripe, config
     assert probe(config, ctx).warnings == ()
     fake.faults(forbidden=["account", "charges"])
     found = probe(config, ctx)
-    assert (found.account, len(found.warnings)) == ("unnamed", 1)
+    assert (found.account, len(found.warnings)) == ("the key's own account", 1)
     assert "charges" in found.warnings[0]
     fake.faults(forbidden=["account", "customers", "subscriptions", "invoices", "charges", "events"])
     with pytest.raises(Config, match="read access"):
