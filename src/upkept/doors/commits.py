@@ -1,8 +1,9 @@
 """Shared commits: requests that arrive together share one INSERT and one COMMIT, and each waits for it.
 
 While a commit is under way the next batch collects, so the load itself sets the batch. Writer threads have their
-own database connections; SQLite takes one writer at a time, so it gets one. What is pending is bounded by rows
-and bytes; beyond that, and when the database does not answer in time, the sender is asked to come back.
+own database connections and take turns; the second one is there for when a commit hangs. SQLite takes one writer
+at a time, so it gets one. What is pending is bounded by rows and bytes; beyond that, and when the database does
+not answer in time, the sender is asked to come back.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ Keep = Callable[[Sequence[Received]], list[Kept]]
 BATCH_ROWS: Final = 256
 PENDING_ROWS: Final = 10_000
 PENDING_BYTES: Final = 64 << 20
+TURN: Final = 0.05
+"""Seconds a writer waits for the commit before its own."""
 ANSWER_WITHIN: Final = 8.0
 """Seconds until a sender is told 503 while its commit hangs; the vendors hang up after ten and more."""
 
@@ -58,6 +61,7 @@ class Commits:
         self._threads = [
             threading.Thread(target=self._write, args=(n,), name=f"commit-{n}", daemon=True) for n in range(writers)
         ]
+        self._turn = threading.Lock()
         self._began = [inf] * writers
         self._stuck = False
         self._open: deque[Waiting] = deque()
@@ -100,7 +104,10 @@ class Commits:
         return waiting.kept
 
     def _write(self, number: int) -> None:
-        while batch := self._next_batch():
+        while (first := self._arriving.get()) is not None:
+            # One commit at a time makes the largest batches; a writer that hangs is not waited for.
+            ours = self._turn.acquire(timeout=TURN)
+            batch = self._with_what_arrived(first)
             self._began[number] = time.monotonic()
             try:
                 kept = self._keep([waiting.received for waiting in batch])
@@ -108,13 +115,11 @@ class Commits:
             except Exception as error:
                 kept = [Kept(error=error) for _ in batch]
             self._began[number] = inf
+            if ours:
+                self._turn.release()
             self._loop.call_soon_threadsafe(self._answer, batch, kept)
 
-    def _next_batch(self) -> list[Waiting]:
-        """Whatever has arrived, up to a bound; empty when it is time to end."""
-        first = self._arriving.get()
-        if first is None:
-            return []
+    def _with_what_arrived(self, first: Waiting) -> list[Waiting]:
         batch = [first]
         rows = len(first.received.arrivals)
         while rows < BATCH_ROWS:
@@ -122,7 +127,7 @@ class Commits:
                 more = self._arriving.get_nowait()
             except Empty:
                 break
-            if more is None:
+            if more is None:  # the end is for a writer that waits
                 self._arriving.put(None)
                 break
             batch.append(more)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import signal
-import sys
 from asyncio import TimerHandle, Transport
 from socket import socket
 from typing import Final
@@ -18,8 +17,6 @@ from upkept.settings import Settings
 
 HEAD_SECONDS: Final = 10.0
 """How long a client may take from its connection, or its first byte, to the end of its headers."""
-SWITCH_SECONDS: Final = 0.001
-"""How long a thread keeps the interpreter while another wants it. A commit waits for it several times."""
 CONNECTIONS: Final = 4_000
 
 
@@ -109,7 +106,6 @@ def run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has ended; an end that was asked for is no failure.
         signal.signal(number, _ended)
-    sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(configuration(create_app(settings), settings))
     server.run()
     return 0 if server.started else 3
