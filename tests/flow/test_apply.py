@@ -75,6 +75,22 @@ def test_a_replay_that_speaks_of_another_record_leaves_nothing_behind(on: Stage)
     assert on.count_of("claims", "kind = 'email' AND value = 'b@x.example'") == 2
 
 
+def test_a_replay_moves_what_no_identifier_leads_to(on: Stage) -> None:
+    id_ = on.tell("shop", customer("cus_1", 1, plan="gold"))
+    on.mapping.moved = {"cus_1": "cus_2"}
+    _replay(on, id_)
+    assert on.people() == ["shop:cus_2"]
+    assert on.count_of("facts") == 1
+
+
+def test_a_replay_takes_back_the_most_extreme_value_too(on: Stage) -> None:
+    on.tell("shop", customer("cus_1", 1, last_seen_at=5))
+    id_ = on.tell("shop", customer("cus_1", 2, last_seen_at=900))
+    on.mapping.renamed = {"last_seen_at": "seen"}
+    _replay(on, id_)
+    assert (on.value("shop:cus_1", "last_seen_at"), on.value("shop:cus_1", "seen")) == (5, 900)
+
+
 def test_a_replay_that_says_nothing_any_more_parts_whom_it_joined(on: Stage) -> None:
     on.tell("app", user("1", 1, "a@x.example", name="Ann"))
     on.tell("csv", row("b@x.example", 1, city="Cork"))

@@ -13,7 +13,8 @@ from upkept.contract import Consent, Fact, Link
 from upkept.flow.apply import apply
 from upkept.flow.erase import Erasure, bury, erase, preview
 from upkept.flow.find import Unknown
-from upkept.flow.link import merge
+from upkept.flow.link import merge, unmerge
+from upkept.flow.rebuild import check
 from upkept.flow.refuse import refuse
 from upkept.people.values import RecordKey
 from upkept.store import inbox, tombstones
@@ -50,6 +51,11 @@ def bob(on: Stage) -> None:
 
 def gone(on: Stage, name: str) -> Erasure:
     return erase(on.hub, name, now=on.clock(), actor="test")
+
+
+def sound(on: Stage) -> None:
+    """A rebuild would change nothing."""
+    assert [one for page in check(on.hub, now=on.clock) for one in page] == []
 
 
 def everything(on: Stage) -> str:
@@ -249,6 +255,19 @@ def test_whom_it_leaves_behind_is_settled(on: Stage) -> None:
     erase(on.hub, "1", now=on.clock(), actor="test")
     assert on.people() == ["app:2", "shop:cus_3"]
     assert on.count_of("conflicts") == 0
+    sound(on)
+
+
+def test_whom_only_the_erased_kept_apart_is_one_person_now(on: Stage) -> None:
+    """The row was parted from the oldest holder of its address; with that one gone, it is the second user's."""
+    on.tell("app", user("1", 1, "a@x.example"))
+    on.tell("app", user("2", 2, "a@x.example"))
+    on.tell("csv", row("a@x.example", 3))
+    unmerge(on.hub, "csv:email:a@x.example", "app:1", now=on.clock(), actor="test")
+    assert on.people() == ["app:1", "app:2", "csv:email:a@x.example"]
+    gone(on, "1")
+    assert on.people() == ["app:2 csv:email:a@x.example"]
+    sound(on)
 
 
 def test_a_record_that_is_covered_only_now_leaves_the_rest_of_its_person(on: Stage) -> None:
@@ -261,6 +280,7 @@ def test_a_record_that_is_covered_only_now_leaves_the_rest_of_its_person(on: Sta
     on.tell("shop", customer("cus_2", 70, "ann@x.example"))
     assert on.people() == ["app:bob_1"]
     assert on.value("bob_1", "city") is None
+    sound(on)
 
 
 def test_a_person_merged_by_hand_goes_whole(on: Stage) -> None:

@@ -78,6 +78,16 @@ def test_an_opt_out_it_told_of_goes_on_binding_the_person(on: Stage) -> None:
     assert [one for page in check(on.hub, now=on.clock) for one in page] == []
 
 
+def test_what_it_said_to_raise_consent_of_strangers_addresses_goes(on: Stage) -> None:
+    on.tell("app", user("9", 1, "z@x.example"))
+    before = on.digest()
+    on.tell("shop", Consent(act="opt_in", address="z@x.example", at=at(3), qualified=True, evidence="form"))
+    assert on.consent("9") == "subscribed"
+    forgotten(on)
+    assert on.consent("9") == "unknown"
+    assert on.digest() == before
+
+
 def test_it_begins_anew_where_it_is_configured(on: Stage) -> None:
     shop(on)
     after = on.digest()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.flow.stage import RecordRef, Stage, at, happened, row, stage, user
+from tests.flow.stage import RecordRef, Stage, at, customer, happened, row, stage, user
 
 from upkept.contract import Consent, Fact, FactKind
 from upkept.flow import undo
 from upkept.flow.apply import apply
+from upkept.flow.link import unmerge
 from upkept.flow.rebuild import check
 from upkept.flow.steps import step
 from upkept.flow.undo import NoSuchRun, preview, redo
@@ -152,6 +153,20 @@ def test_nor_that_of_a_person_who_moved_to_a_clean_address(on: Stage) -> None:
     undone(on, run)
     assert on.people() == ["app:1", "csv:email:a@x.example"]
     assert on.consent("1") == "unsubscribed"
+
+
+def test_whom_only_the_run_kept_apart_is_one_person_again(on: Stage) -> None:
+    """The file's row held the address first, under another user id; without it the customer is the user's."""
+    one = imported("a@x.example", 1)
+    claims = {"email": "a@x.example", "user_id": "1"}
+    run = an_import(on, Fact(record=one.record, fields=one.fields, claims=claims, observed_at=one.observed_at))
+    on.tell("app", user("2", 2, "a@x.example"))
+    on.tell("shop", customer("cus_1", 3, "a@x.example"))
+    unmerge(on.hub, "shop:cus_1", "csv:email:a@x.example", now=on.clock(), actor="test")
+    assert on.people() == ["app:2", "csv:email:a@x.example", "shop:cus_1"]
+    undone(on, run)
+    assert on.people() == ["app:2 shop:cus_1", "csv:email:a@x.example"]
+    assert [one for page in check(on.hub, now=on.clock) for one in page] == []
 
 
 def test_what_raised_consent_is_withdrawn(on: Stage) -> None:

@@ -44,14 +44,8 @@ class Effect:
     people: list[PersonRow] = field(default_factory=list)
 
     def take(self, connection: Connection, ids: Iterable[str]) -> None:
-        """Lock records, then their people; then read the people's other records, which those locks protect.
-
-        Raises `Outgrown` for a part whose owner is not among `ids`: its summary may change.
-        """
+        """Lock records, then their people; then read the people's other records, which those locks protect."""
         self.records = records.lock(connection, ids)
-        owners = {r.owner for r in self.records.values() if r.owner is not None}
-        if not owners <= self.records.keys():
-            raise Outgrown(frozenset(owners | self.records.keys()))
         held = {r.person for r in self.records.values() if r.person is not None}
         self.hashes = people.lock(connection, held)
         for id_, record in records.of_people(connection, sorted(held)).items():
