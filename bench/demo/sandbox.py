@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
+from bench.demo.aside import kept
 from bench.processes import Failed, await_port, free_port, start
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -67,7 +68,7 @@ def running(folder: Path, *, program: Path = PROGRAM, state: Path = STATE) -> It
     if not program.exists():
         raise Failed(f"{program.name} is not installed; run: make sandbox")
     port = free_port()
-    with _state_kept(state):
+    with kept(state):
         process = start("localstripe", [str(program), "--port", str(port), "--from-scratch"], {}, folder)
         try:
             await_port(process, port)
@@ -79,25 +80,3 @@ def running(folder: Path, *, program: Path = PROGRAM, state: Path = STATE) -> It
 def in_use(state: Path = STATE) -> bool:
     """Has another localstripe left its state on this machine, or does one run?"""
     return state.exists()
-
-
-@contextmanager
-def _state_kept(state: Path) -> Iterator[None]:
-    """Whatever another localstripe keeps in the fixed file is there again afterwards."""
-    before = None
-    with suppress(FileNotFoundError):
-        before = state.read_bytes()
-    try:
-        state.open("ab").close()  # with O_CREAT, as localstripe will: a shared folder may forbid that even to root
-    except OSError as error:
-        raise Failed(
-            f"localstripe keeps its state in {state}, which belongs to somebody else ({error.strerror}). "
-            "Have it removed, then try again"
-        ) from None
-    try:
-        yield
-    finally:
-        if before is None:
-            state.unlink(missing_ok=True)
-        else:
-            state.write_bytes(before)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bench.demo import hub, sandbox
+from bench.demo.aside import kept
 from bench.processes import Failed
 
 ROOT = sandbox.ROOT
@@ -89,9 +90,30 @@ def test_the_state_of_another_localstripe_is_there_again(tmp_path: Path, before:
     state = tmp_path / "localstripe.pickle"
     if before is not None:
         state.write_bytes(before)
-    with sandbox.running(tmp_path, program=stand_in(tmp_path, state), state=state):
+    program = stand_in(tmp_path, state)
+    with sandbox.running(tmp_path, program=program, state=state):
         assert state.read_bytes() == b"of the demo"
+        with sandbox.running(tmp_path, program=program, state=state):
+            pass
+        assert state.read_bytes() == b"of the demo"  # the first is not done yet
     assert (state.read_bytes() if state.exists() else None) == before
+    assert not (tmp_path / "upkept-localstripe.pickle").exists()
+
+
+def test_what_a_killed_demo_left_aside_is_put_back(tmp_path: Path) -> None:
+    state = tmp_path / "localstripe.pickle"
+    state.write_bytes(b"of the demo")
+    (tmp_path / "upkept-localstripe.pickle").write_bytes(b"+of another localstripe")
+    with kept(state):
+        state.write_bytes(b"of the demo")
+    assert state.read_bytes() == b"of another localstripe"
+
+
+def test_a_state_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    state = tmp_path / "localstripe.pickle"
+    state.symlink_to(tmp_path / "precious")
+    with pytest.raises(Failed, match="belongs to somebody else"), kept(state):
+        pass
 
 
 def test_a_sandbox_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:
