@@ -126,7 +126,6 @@ def _again(connection: Connection, hub: Hub, ids: list[str], also: frozenset[str
     whole = {id_ for id_, record in mine.items() if not record.part}
     claimed = _wrong_claims(connection, mine, whole)
     effect.claimed |= claimed
-    effect.lost |= claimed
     effect.owners |= whole
     effect.unsettled |= whole
     settle(connection, hub, effect, now=now)

@@ -99,23 +99,17 @@ def settle(connection: Connection, hub: Hub, effect: Effect, *, now: int) -> Non
     """Summarize, decide components, derive people, write all of it. Raises `Outgrown` for a larger lock set."""
     _summarize(connection, hub, effect)
     effect.unsettled |= {id_ for id_, r in effect.records.items() if r.person is None and not r.part}
-    effect.unsettled |= _companions(connection, hub, effect)
+    effect.unsettled |= _companions(effect)
     _drop_bare(connection, hub, effect)
     groups, targets = _components(connection, hub, effect)
     _derive(connection, hub, effect, groups, targets, now)
     records.save(connection, [effect.records[id_] for id_ in effect.changed])
 
 
-def _companions(connection: Connection, hub: Hub, effect: Effect) -> set[str]:
-    """Who was, or could have been, one person with an unsettled record: those it may now leave behind."""
+def _companions(effect: Effect) -> set[str]:
+    """Who is one person with an unsettled record, and may be left behind by it."""
     people_ = {effect.records[id_].person for id_ in effect.unsettled} - {None}
-    found = {id_ for id_, r in effect.records.items() if r.person in people_}
-    if effect.lost:
-        reached = component.closure(connection, effect.lost, {}, hub.blocked).intervals.keys()
-        if not reached <= effect.records.keys():
-            raise Outgrown(frozenset(reached | effect.records.keys()))
-        found |= reached
-    return found
+    return {id_ for id_, r in effect.records.items() if r.person in people_}
 
 
 def _drop_bare(connection: Connection, hub: Hub, effect: Effect) -> None:
