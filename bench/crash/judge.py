@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.crash.vendor import Vendor
 from bench.events import Run, customer_id
 from bench.processes import Failed
-from upkept.flow.digest import digest
 
 from upkept.flow.apply import apply
+from upkept.flow.digest import digest
 from upkept.flow.hub import Hub
 from upkept.flow.opening import open_hub
 from upkept.settings import load
@@ -42,12 +42,12 @@ def judge(hub: Hub, vendor: Vendor, scratch: Path) -> list[str]:
     wrong: list[str] = []
     run = vendor.run
     with hub.store.read() as connection:
-        rows = dict(
-            connection.exec_driver_sql("SELECT dedup_key, state FROM inbox WHERE connection = 'stripe'").tuples().all()
-        )
+        found = connection.exec_driver_sql("SELECT dedup_key, state FROM inbox WHERE connection = 'stripe'")
+        rows: dict[str, str] = {key: state for key, state in found}  # noqa: C416
         charges = connection.exec_driver_sql("SELECT count(*) FROM timeline WHERE name = 'charge succeeded'").scalar()
         counted = connection.exec_driver_sql("SELECT sum(n) FROM counters WHERE name = 'charge succeeded'").scalar()
-        people = dict(connection.exec_driver_sql("SELECT email, attributes FROM people").tuples().all())
+        found = connection.exec_driver_sql("SELECT email, attributes FROM people")
+        people: dict[str, Any] = {email: attributes for email, attributes in found}  # noqa: C416
     ours = {run.event(n).id: n for n in range(vendor.count)}
     lost = [ours[id_] for id_ in ours if ours[id_] in vendor.accepted and id_ not in rows]
     if lost:
