@@ -134,7 +134,7 @@ def _doc(fact: Fact) -> dict[str, Json]:
     if fact.fields:
         doc["f"] = {clean(name): encode(value) for name, value in fact.fields.items()}
     if fact.claims:
-        doc["c"] = {kind: _claim(kind, value) for kind, value in fact.claims.items()}
+        doc["c"] = {kind: _claim(kind, value) for kind, value in sorted(fact.claims.items())}  # as it is stored
         if not fact.verified:
             doc["v"] = False
     if fact.deleted is not None:
