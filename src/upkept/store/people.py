@@ -81,8 +81,14 @@ def everyone(connection: Connection, *, after: str, limit: int) -> Sequence[str]
 
 def _person(row: Any) -> PersonRow:
     documents = [orjson.loads(value) if isinstance(value, str) else value for value in row[5:9]]
+    attributes = {name: _float_again(value) for name, value in documents[0].items()}
     return PersonRow(
-        id=row[0], role=row[1], external_id=row[2], email=row[3], name=row[4], attributes=documents[0],
+        id=row[0], role=row[1], external_id=row[2], email=row[3], name=row[4], attributes=attributes,
         tags=documents[1], segments=documents[2], companies=documents[3], consent=row[9], archived=bool(row[10]),
         hash=row[11],
     )  # fmt: skip
+
+
+def _float_again(value: Json) -> Json:
+    """JSONB keeps numbers as decimals: a whole float comes back as an int, and only a float is beyond int64 (R1)."""
+    return float(value) if value.__class__ is int and not -(1 << 63) <= value < 1 << 63 else value
