@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row, stage, us, user
 
-from upkept.contract import Consent, Fact
+from upkept.contract import Consent, Fact, TimelineEvent
 from upkept.flow import component, normalize
 from upkept.flow.apply import apply
 from upkept.store import inbox, readbacks
@@ -139,6 +139,7 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_reason(on: Stage) -> None
     applied = on.apply()
     assert (applied.done, applied.dead) == (1, 1)
     assert on.rows("SELECT state, reason FROM inbox WHERE dedup_key = 'bad'") == [("dead", "bad cannot be read")]
+    assert on.rows("SELECT key, resolved_at FROM alerts") == [("dead:shop", None)]
 
 
 def test_a_consent_delivery_never_goes_dead(on: Stage) -> None:
@@ -150,6 +151,24 @@ def test_a_consent_delivery_never_goes_dead(on: Stage) -> None:
     ((state, due),) = on.rows("SELECT state, next_attempt_at FROM inbox")
     assert state == "new"
     assert on.now < due <= on.now + 3_600_000_000
+    assert on.rows("SELECT key, resolved_at FROM alerts") == [("opt_out:shop", None)]
+    on.mapping.broken = set()
+    on.now += 3_700_000_000
+    on.apply(id_)
+    assert on.rows("SELECT key FROM alerts WHERE resolved_at IS NULL") == []
+
+
+def test_an_event_about_a_part_does_not_make_a_person_of_it(on: Stage) -> None:
+    on.say("shop", TimelineEvent(record=RecordRef("plan", "p1"), name="charge disputed", id="d1", at=at(1)), key="d1")
+    on.apply()
+    assert on.rows("SELECT part, person FROM records") == [(True, None)]
+
+
+def test_only_an_import_puts_its_run_into_a_fact(on: Stage) -> None:
+    on.say("shop", customer("cus_1", 1), key="by webhook")
+    on.say("shop", customer("cus_1", 1), key="by resync", run=7)
+    on.apply()
+    assert on.rows("SELECT count(*) FROM facts") == [(1,)]
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(on: Stage) -> None:

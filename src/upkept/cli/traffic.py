@@ -130,9 +130,12 @@ def _replayed(hub: Hub, ids: list[int], state: str | None, connection: str | Non
             ended = stored.states(open_store, batch)
         for _, became in ended:
             counts[became] = counts.get(became, 0) + 1
-    for name in {connection} if connection else set(hub.connections):
-        if rows and not counts.get("dead"):
+    for name in sorted({connection} if connection else set(hub.connections)):
+        with hub.store.read() as open_store:
+            left = stored.dead(open_store, connection_name=name, limit=1)
+        if not left:
             alarm.settle(hub, f"fetch:{name}", now=clock())
+            alarm.settle(hub, alarm.dead_key(name), now=clock())
     return counts
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 
 from upkept.flow.hub import Hub
-from upkept.store import alerts, connections
+from upkept.store import alerts, connections, inbox
+from upkept.store.inbox import Claimed, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,38 @@ def unpause(hub: Hub, connection: str, *, now: int) -> None:
         alerts.resolve(open_store, paused_key(connection), now)
     if was_paused:
         log.info("connection goes on", connection=connection)
+
+
+def rows_in_trouble(hub: Hub, ended: Iterable[Outcome], *, now: int) -> None:
+    """Dead rows, and opt-outs that cannot be read: both wait for a person."""
+    for outcome in ended:
+        name = outcome.row.connection
+        if outcome.state == "dead":
+            cure = f"see upkept inbox --state dead; after a fix: upkept replay --state dead --connection {name}"
+            sound(hub, dead_key(name), name, f"a delivery cannot be applied: {outcome.reason}", cure, now=now)
+        elif outcome.state == "new" and outcome.row.lane == "consent":
+            cure = "fix the connector's normalize; the delivery is kept and tried again every hour, for ever"
+            sound(hub, opt_out_key(name), name, f"an opt-out cannot be read: {outcome.reason}", cure, now=now)
+
+
+def opt_outs_read(hub: Hub, done: Iterable[Claimed], *, now: int) -> None:
+    """Opt-outs that once failed are applied now: their alert is over when none is left."""
+    names = {row.connection for row in done if row.lane == "consent" and row.attempts}
+    for name in sorted(names):
+        with hub.store.read() as open_store:
+            left = inbox.failing(open_store, name, lane="consent")
+        if not left:
+            settle(hub, opt_out_key(name), now=now)
+
+
+def dead_key(connection: str) -> str:
+    """The key of the alert about deliveries that can never be applied as they are."""
+    return f"dead:{connection}"
+
+
+def opt_out_key(connection: str) -> str:
+    """The key of the alert about opt-outs that cannot be read."""
+    return f"opt_out:{connection}"
 
 
 def paused_key(connection: str) -> str:

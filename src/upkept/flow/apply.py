@@ -13,6 +13,7 @@ import structlog
 
 from upkept.contract import Retryable
 from upkept.failpoints import reach
+from upkept.flow import alarm
 from upkept.flow.bells import Bell
 from upkept.flow.component import TRIES, Unsettled, holding
 from upkept.flow.effect import write
@@ -56,7 +57,7 @@ def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int]) -> Applied:
     applied = Applied()
     if rows:
         works, ended = normalize(hub, [row for row in rows if not row.thin], now=now())
-        _settle_outcomes(hub, ended, applied)
+        _settle_outcomes(hub, ended, applied, now())
         _apply(hub, works, applied, now)
     return applied
 
@@ -76,7 +77,7 @@ def _apply(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]
             for work in works:
                 _apply(hub, [work], applied, now)
             return
-        _settle_outcomes(hub, [failed(works[0].row, error, now=now())], applied)
+        _settle_outcomes(hub, [failed(works[0].row, error, now=now())], applied, now())
 
 
 def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]) -> None:
@@ -95,13 +96,14 @@ def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], in
 
     planned, outcomes, effect = holding(once, tries=TRIES_TOGETHER if len(works) > 1 else TRIES)
     reach("apply.after_commit")
+    alarm.opt_outs_read(hub, (work.row for work in works), now=now())
     _count(applied, outcomes)
     applied.changed += len(effect.news)
     applied.people += len(effect.people)
     applied.clamped += planned.clamped
 
 
-def _settle_outcomes(hub: Hub, outcomes: Sequence[Outcome], applied: Applied) -> None:
+def _settle_outcomes(hub: Hub, outcomes: Sequence[Outcome], applied: Applied, now: int) -> None:
     if not outcomes:
         return
     with hub.store.write() as connection:
@@ -111,6 +113,7 @@ def _settle_outcomes(hub: Hub, outcomes: Sequence[Outcome], applied: Applied) ->
             connection.rollback()
             return
     _count(applied, outcomes)
+    alarm.rows_in_trouble(hub, outcomes, now=now)
 
 
 def _count_runs(connection: object, outcomes: Sequence[Outcome], news: set[int]) -> None:

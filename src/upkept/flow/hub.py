@@ -41,6 +41,11 @@ class Hub:
         """Does this identifier stand for nobody (a role box, a placeholder, an operator's blocked address)?"""
         return blocklisted(kind, value, frozenset(self.settings.identity.blocked_addresses))
 
+    def is_part(self, key: RecordKey) -> bool:
+        """Is this a part of some owner, whether or not the owner is known yet (R2)?"""
+        known = self.connections.get(key.connection)
+        return known is not None and key.type in known.connector.parts
+
     def survives(self, connection: str) -> frozenset[str]:
         """The fields of that connection that outlive a vendor delete (R12)."""
         known = self.connections.get(connection)

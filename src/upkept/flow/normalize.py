@@ -38,8 +38,8 @@ def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work
     for row in rows:
         connection = hub.connections.get(row.connection)
         if connection is None:
-            ended.append(Outcome(row, "dead", f"connection {row.connection!r} is not configured; add it to upkept.toml "
-                                              "and run: upkept replay --state dead"))  # fmt: skip
+            reason = f"connection {row.connection!r} is not configured; add it to upkept.toml"
+            ended.append(failed(row, Permanent(f"{reason} and run: upkept replay --state dead"), now=now))
             continue
         event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
         try:

@@ -7,18 +7,21 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from upkept.contract import Consent, Fact, Link, Permanent, RecordRef, TimelineEvent
+from upkept.contract import Consent, Fact, FactKind, Link, Permanent, TimelineEvent
 from upkept.flow.hub import Hub
 from upkept.flow.normalize import Work
 from upkept.people.consent import ConsentFact, admit_consent
-from upkept.people.facts import admit, canonical, digest, encode, to_us
-from upkept.people.identifiers import email_key, identifier_key
-from upkept.people.values import AdmittedFact, LinkFact, RecordKey
+from upkept.people.facts import admit, admit_link, canonical, clean, encode, record_key, to_us
+from upkept.people.identifiers import email_key
+from upkept.people.values import AdmittedFact, RecordKey
 from upkept.store.claims import Identifier, StoredLink
 from upkept.store.inbox import Claimed
 from upkept.store.timeline import NewEvent
 
 log = structlog.get_logger(__name__)
+
+METADATA = 10
+"""Keys of a timeline event's metadata that are kept, as our users know it from Intercom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,12 @@ class Plan:
         """Records at the ends of explicit links."""
         return {end for a, b, _ in self.links for end in (a, b)}
 
-    def touch(self, hub: Hub, key: RecordKey, *, part: bool, at: int) -> str:
+    def touch(self, hub: Hub, key: RecordKey, *, at: int) -> str:
         """The id of a record this batch needs to stand."""
         id_ = hub.record_id(key)
         known = self.records.get(id_)
         if known is None or at < known[2]:
-            self.records[id_] = (key, part, at)
+            self.records[id_] = (key, hub.is_part(key), at)
         return id_
 
 
@@ -84,21 +87,20 @@ def plan(hub: Hub, works: Iterable[Work]) -> Plan:
 
 
 def _fact(hub: Hub, made: Plan, row: Claimed, fact: Fact) -> None:
-    admitted = admit(row.connection, fact, received_at=row.received_at, run=row.run)
+    run = row.run if fact.kind == FactKind.IMPORT else None  # only an import's facts are its own (R1)
+    admitted = admit(row.connection, fact, received_at=row.received_at, run=run)
     if admitted.clamped:
         made.clamped += 1
         log.warning("clock_ahead", connection=row.connection, inbox_id=row.id,
                     cure="the vendor's clock is more than 5 minutes ahead; the time of arrival was taken")  # fmt: skip
-    part = admitted.key.type in hub.connections[row.connection].connector.parts
-    id_ = made.touch(hub, admitted.key, part=part, at=row.received_at)
+    id_ = made.touch(hub, admitted.key, at=row.received_at)
     if admitted.owner is not None:
-        if not part:
+        if not hub.is_part(admitted.key):
             raise Permanent(f"{row.connection}: {admitted.key.type!r} has an owner but is not among Connector.parts")
-        made.owners.setdefault(id_, set()).add(made.touch(hub, admitted.owner, part=False, at=row.received_at))
-    for kind, value in admitted.fact.doc.get("c", {}).items():
-        key = identifier_key(kind, value) if value is not None else None
-        if key is not None:
-            made.claimed.setdefault(id_, set()).add((kind, key))
+        made.owners.setdefault(id_, set()).add(made.touch(hub, admitted.owner, at=row.received_at))
+    held = {(kind, value) for kind, value in admitted.fact.doc.get("c", {}).items() if value is not None}
+    if held:
+        made.claimed.setdefault(id_, set()).update(held)
     made.facts.append(Stated(id_, admitted.fact, row))
 
 
@@ -107,26 +109,20 @@ def _consent(hub: Hub, made: Plan, row: Claimed, consent: Consent) -> None:
     facts = admit_consent(row.connection, consent, received_at=row.received_at, subject=hub.subject)
     made.consents += [(fact, key, row.id) for fact in facts]
     if consent.record is not None:
-        made.consent_records.add(made.touch(hub, _key(row.connection, consent.record), part=False, at=row.received_at))
+        made.consent_records.add(made.touch(hub, record_key(row.connection, consent.record), at=row.received_at))
     address = email_key(consent.address) if consent.address else None
     if address is not None:
         made.consent_addresses.add(address)
 
 
 def _link(hub: Hub, made: Plan, row: Claimed, link: Link) -> None:
-    a, b = _key(row.connection, link.a), _key(row.connection, link.b)
-    at = min(to_us(link.at), row.received_at) if link.at is not None else row.received_at
-    stored = LinkFact(digest("link", list(a), list(b), at), a, b, at, "strong", reason=link.reason)
-    ends = [made.touch(hub, key, part=False, at=row.received_at) for key in (a, b)]
-    made.links.append((ends[0], ends[1], stored))
+    admitted = admit_link(row.connection, link, received_at=row.received_at)
+    a, b = (made.touch(hub, key, at=row.received_at) for key in (admitted.a, admitted.b))
+    made.links.append((a, b, admitted))
 
 
 def _event(hub: Hub, made: Plan, row: Claimed, event: TimelineEvent) -> None:
-    record = made.touch(hub, _key(row.connection, event.record), part=False, at=row.received_at)
+    record = made.touch(hub, record_key(row.connection, event.record), at=row.received_at)
     at = min(to_us(event.at), row.received_at) if event.at is not None else row.received_at
-    metadata = canonical({name: encode(value) for name, value in sorted(event.metadata.items())[:10]}).decode()
-    made.events.append(((record, event.id, event.name, at, metadata, row.id), row.id))
-
-
-def _key(connection: str, ref: RecordRef) -> RecordKey:
-    return RecordKey(connection, ref.type, ref.id)
+    metadata = canonical({clean(name): encode(value) for name, value in sorted(event.metadata.items())[:METADATA]})
+    made.events.append(((record, clean(event.id), clean(event.name), at, metadata.decode(), row.id), row.id))

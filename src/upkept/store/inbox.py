@@ -101,19 +101,17 @@ def thin(connection: Connection, ids: Iterable[int]) -> list[int]:
 
 
 _CLAIM = """
-UPDATE inbox SET state = 'claimed', lease_until = {until}, lease_epoch = lease_epoch + 1
+UPDATE inbox SET state = 'claimed', lease_until = ?, lease_epoch = lease_epoch + 1
 WHERE id IN (
-  SELECT id FROM inbox WHERE id {{set}}
-  AND (state = 'new' OR (state = 'claimed' AND lease_until < {now})) {skip})
+  SELECT id FROM inbox WHERE (state = 'new' OR (state = 'claimed' AND lease_until < ?)) AND id {{set}} {skip})
 RETURNING id, connection, dedup_key, kind, body, received_at, lane, thin, attempts, run, lease_epoch
 """
 
 
 def claim(connection: Connection, ids: Iterable[int], *, now: int) -> list[Claimed]:
     """Take those of `ids` that are free, oldest first; rows that another worker is taking are passed over."""
-    skip = "ORDER BY id FOR UPDATE SKIP LOCKED" if bulk.on_postgresql(connection) else ""
-    statement = _CLAIM.format(until=int(now + LEASE), now=int(now), skip=skip)
-    rows = bulk.within(connection, statement, ids, kind="bigint")
+    statement = _CLAIM.format(skip="ORDER BY id FOR UPDATE SKIP LOCKED" if bulk.on_postgresql(connection) else "")
+    rows = bulk.within(connection, statement, ids, kind="bigint", extra=(now + LEASE, now))
     return sorted((Claimed(*row) for row in rows), key=lambda row: row.id)
 
 
@@ -139,6 +137,14 @@ def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:
         where="inbox.state = 'claimed'",
     )  # fmt: skip
     return changed == len(rows)
+
+
+def failing(connection: Connection, name: str, *, lane: Lane) -> bool:
+    """Is there a row of this connection and lane that failed and will be tried again?"""
+    query = inbox.select().with_only_columns(inbox.c.id).where(
+        inbox.c.state == "new", inbox.c.connection == name, inbox.c.lane == lane, inbox.c.attempts > 0
+    )  # fmt: skip
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def dead(connection: Connection, *, connection_name: str | None = None, limit: int = 1000) -> list[AnyRow]:
