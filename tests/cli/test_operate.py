@@ -222,6 +222,22 @@ def test_undo_and_its_way_back(on: Stage, upkept: Upkept) -> None:
     assert upkept("undo", "999", "--yes").status == 4
 
 
+def test_the_log_of_what_was_erased_goes_to_another_copy(on: Stage, upkept: Upkept, tmp_path: Path) -> None:
+    upkept("erase", "1", "--yes")
+    log = tmp_path / "erased.json"
+    log.write_text(upkept("tombstones").out)
+    assert "x.example" not in log.read_text()
+    on.run("DELETE FROM tombstones")
+    on.tell("app", user("1", 1, "a@x.example", name="Ann"))
+    assert "1" in upkept("explain", "1", "external_id").out
+    assert "upkept rebuild" in upkept("tombstones", "--lay", str(log)).out
+    assert upkept("rebuild", "--check").status == 1
+    assert upkept("rebuild").status == 0
+    assert upkept("explain", "1").status == 4
+    log.write_text("[1]")
+    assert upkept("tombstones", "--lay", str(log)).status == 3
+
+
 def test_every_act_is_in_the_audit_log_by_ids_alone(on: Stage, upkept: Upkept) -> None:
     upkept("merge", "1", "2")
     upkept("export", "1")

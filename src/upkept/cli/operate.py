@@ -6,9 +6,11 @@ nothing is meant; 5: several are, and standard error lists them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -17,7 +19,7 @@ from upkept.cli import complain, walks
 from upkept.cli.acting import DryRun, Json, Yes, actor, agreed
 from upkept.cli.context import opened_hub
 from upkept.cli.output import print_json, print_lines, print_table
-from upkept.contract import UpkeptError
+from upkept.contract import Config, UpkeptError
 
 if TYPE_CHECKING:
     from upkept.flow.erase import Erasure
@@ -121,6 +123,32 @@ def digest(as_json: Json = False) -> None:
         print_json({"digest": measured.hash, **{name: asdict(one) for name, one in measured.sections.items()}})
     else:
         print(measured.hash)
+
+
+@commands.command()
+def tombstones(
+    lay: Annotated[Path | None, typer.Option("--lay", help="Lay those of this file, after a restore.")] = None,
+) -> None:
+    """The log of what was erased, as keyed hashes. Keep it beside the backups: `upkept tombstones > erased.json`.
+
+    After a restore: `upkept tombstones --lay erased.json`, then `upkept rebuild`.
+    """
+    from upkept.cli.follow import clock
+    from upkept.flow.erase import lay as laid
+    from upkept.people.erasure import Tombstone
+    from upkept.store import tombstones as stored
+
+    with opened_hub() as hub:
+        if lay is None:
+            with hub.store.read() as connection:
+                print_json([asdict(one) for one in stored.everything(connection)])
+            return
+        try:
+            log = [Tombstone(**one) for one in json.loads(lay.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError) as error:
+            raise Config(f"{lay}: this is no log of `upkept tombstones` ({type(error).__name__})") from None
+        laid(hub, log, now=clock(), actor=actor())
+    print(f"{len(log):,} tombstones are laid; remove what they cover: upkept rebuild")
 
 
 @commands.command()

@@ -20,7 +20,7 @@ from upkept.flow.find import find
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.traces import Wanted, search, search_rest
-from upkept.people.erasure import tombstones
+from upkept.people.erasure import Tombstone, tombstones
 from upkept.people.values import RecordKey
 from upkept.settings import RESERVED
 from upkept.store import audit, claims, erasure, records, traces
@@ -80,6 +80,14 @@ def bury(hub: Hub, keys: Collection[RecordKey], identifiers: Collection[Identifi
     This is how an erasure is done again on a store that lost it (a restored backup).
     """
     return holding(lambda also: _bury(hub, keys, identifiers, also, at, now))
+
+
+def lay(hub: Hub, log: Collection[Tombstone], *, now: int, actor: str) -> None:
+    """Lay the tombstones of another copy of this store; a rebuild then removes what they cover."""
+    with hub.store.write() as connection:
+        stored_tombstones.alone(connection)
+        stored_tombstones.lay(connection, list(log))
+        audit.note(connection, "lay tombstones", [str(len(log))], actor=actor, now=now)
 
 
 def remove(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, also: Iterable[str] = ()) -> None:

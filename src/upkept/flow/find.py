@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from upkept.contract import UpkeptError
 from upkept.flow.hub import Hub
+from upkept.people.facts import clean
 from upkept.people.identifiers import EMAIL, USER_ID, identifier_key
 from upkept.people.values import RecordKey
 from upkept.store import claims, records
@@ -50,6 +51,7 @@ def find(connection: Connection, hub: Hub, name: str) -> Found:
 
     Raises `Unknown` or `Several`.
     """
+    name = clean(name)
     for records_ in (_by_id(connection, name), _by_source(connection, hub, name)):
         if records_:
             return _one(records_)
