@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 from kombu import Connection
+from tests.till.proxy import proxied
 from tests.till.site import free_port, process, rabbitmq_alone, redis_server, wait_for
 
 from upkept import broker, queue
@@ -107,6 +109,20 @@ def test_rabbitmq_takes_bells(rabbitmq_url: str) -> None:
         message = connection.default_channel.basic_get("consent", no_ack=True)
         assert message.headers["task"] == "upkept.apply"
         assert json.loads(message.body)[0] == [[1, 2]]
+
+
+def test_a_held_connection_that_died_meanwhile_is_replaced(rabbitmq_url: str) -> None:
+    address = urlsplit(rabbitmq_url)
+    with proxied(address.hostname or "127.0.0.1", address.port or 5672) as proxy, rabbitmq_alone(rabbitmq_url):
+        url = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{proxy.port}").geturl()
+        queue.connect(url)
+        ringer = queue.Ringer(url)
+        assert ringer.ring([Bell("consent", "apply", (1,))])
+        proxy.become("cut")
+        time.sleep(0.2)
+        proxy.become("open")
+        assert ringer.ring([Bell("consent", "apply", (2,))])
+        ringer.close()
 
 
 def test_a_frozen_broker_costs_seconds_once_and_then_nothing(tmp_path: Path) -> None:

@@ -162,7 +162,9 @@ def test_stop_writes_what_is_pending() -> None:
         commits = Commits(store.keep, lambda _: None, writers=2)
         commits.start()
         answers = [commits.put(received(n), 2) for n in range(50)]
+        began = time.monotonic()
         await commits.stop()
+        assert time.monotonic() - began < 5
         await asyncio.gather(*answers)
 
     asyncio.run(run())
