@@ -24,7 +24,7 @@ from upkept.store import due, gauges, inbox, jobs, readbacks, runs
 from upkept.store.engine import Store
 from upkept.worker import beat, pulse
 from upkept.worker.process import clock, process
-from upkept.worker.tally import applied
+from upkept.worker.steps import applied
 
 SECOND = 1_000_000
 
@@ -166,6 +166,15 @@ def test_a_deaf_worker_makes_the_sweeper_work_itself(hub: Hub, bells: Bells) -> 
     assert set(states(hub).values()) == {"done"}
 
 
+def test_only_the_courier_reads_from_a_vendor_inline(hub: Hub, bells: Bells) -> None:
+    thin = arrive(hub, 1, age=11, thin=True)
+    bells.well, bells.sick = False, beat.BROKER_SICK + 1
+    swept(hub, bells)
+    assert states(hub)[thin[0]] == "new"
+    list(beat.sweeping_vendors_too(hub, bells))  # type: ignore[arg-type]
+    assert states(hub)[thin[0]] == "done"
+
+
 def test_what_stays_unclaimed_is_applied_whatever_the_pulse_says(hub: Hub, bells: Bells) -> None:
     ids = arrive(hub, 1, age=sweep.UNCLAIMED / SECOND + 1)
     bulk = arrive(hub, 2, age=sweep.UNCLAIMED / SECOND + 1, lane="bulk")
@@ -177,10 +186,14 @@ def test_runs_and_readbacks_that_are_due_are_rung(hub: Hub, bells: Bells) -> Non
     now = clock()
     with hub.store.write() as connection:
         run, _ = runs.start(connection, "resync", "till", {"mode": "full"}, now - SECOND)
+        rebuild, _ = runs.start(connection, "rebuild", "", {}, now - SECOND)
         readbacks.wish(connection, [("till", "customer", "cus_1", "tie", now - SECOND)])
-    assert set(swept(hub, bells)) == {Bell("outbound", "run", (run.id,)), Bell("outbound", "read_back", ())}
+    assert set(swept(hub, bells)) == {
+        Bell("outbound", "run", (run.id,)), Bell("bulk", "run", (rebuild.id,)), Bell("outbound", "read_back", ()),
+    }  # fmt: skip
     with hub.store.write() as connection:
-        runs.claim(connection, run.id, holder="somebody:1", now=clock())
+        for one in (run, rebuild):
+            runs.claim(connection, one.id, holder="somebody:1", now=clock())
         readbacks.claim(connection, now=clock(), limit=1)
     assert swept(hub, bells) == []
 

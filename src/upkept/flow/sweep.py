@@ -17,8 +17,6 @@ LIMIT = 10_000
 TOGETHER = 2_000
 """Rows noted as offered in one transaction, to keep it short."""
 RUNS = 100
-
-
 UNCLAIMED = 90_000_000
 """Microseconds after which a row that was offered again and again is applied by the sweeper itself."""
 
@@ -31,21 +29,16 @@ class Due:
     bells: tuple[Bell, ...]
     unclaimed: tuple[int, ...]
 
-    def batches(self) -> list[tuple[int, ...]]:
-        """The ids that any process can apply by itself, in batches, consent first."""
-        mine = [bell for bell in self.bells if bell.task == "apply"]
-        return [bell.ids for bell in sorted(mine, key=lambda bell: bell.queue != "consent")]
-
 
 def look(hub: Hub, *, now: int) -> Due:
     """What is due now. Three reads; nothing is changed."""
     with hub.store.read() as connection:
         rows = due.inbox_rows(connection, now=now, limit=LIMIT)
-        runs = due.run_ids(connection, now=now, limit=RUNS)
+        runs = due.open_runs(connection, now=now, limit=RUNS)
         readbacks = due.any_readback(connection, now=now)
     bells = bells_for((row.id, row.lane) for row in rows if not row.thin)
     bells += bells_for(((row.id, "outbound") for row in rows if row.thin), task="fetch")
-    bells += [Bell("outbound", "run", (run,)) for run in runs]
+    bells += [Bell("outbound" if kind == "resync" else "bulk", "run", (run,)) for run, kind in runs]
     bells += [Bell("outbound", "read_back", ())] if readbacks else []
     unclaimed = [
         row.id for row in rows

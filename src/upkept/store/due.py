@@ -42,14 +42,15 @@ def inbox_offered(connection: Connection, ids: Sequence[int], *, now: int) -> No
     )  # fmt: skip
 
 
-def run_ids(connection: Connection, *, now: int, limit: int) -> list[int]:
-    """Runs that are not finished, whose time has come and that nobody steps."""
-    due = select(runs.c.id).where(
+def open_runs(connection: Connection, *, now: int, limit: int) -> list[tuple[int, str]]:
+    """(id, kind) of runs that are not finished, whose time has come and that nobody steps."""
+    due = select(runs.c.id, runs.c.kind).where(
         runs.c.finished_at.is_(None),
         runs.c.next_attempt_at <= now,
         runs.c.lease_until.is_(None) | (runs.c.lease_until < now),
     )
-    return list(connection.scalars(due.order_by(runs.c.next_attempt_at, runs.c.id).limit(limit)))
+    rows = connection.execute(due.order_by(runs.c.next_attempt_at, runs.c.id).limit(limit))
+    return [(row.id, row.kind) for row in rows]
 
 
 def any_readback(connection: Connection, *, now: int) -> bool:

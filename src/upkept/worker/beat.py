@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from upkept.flow import runs, segments, sweep
+from upkept.flow.bells import TaskName
 from upkept.flow.compact import compact
 from upkept.flow.hub import Hub
 from upkept.queue import Ringer
@@ -22,7 +23,7 @@ from upkept.store import jobs
 from upkept.worker import pulse
 from upkept.worker.process import clock, process
 from upkept.worker.retry import ending
-from upkept.worker.tally import applied
+from upkept.worker.steps import STEPS, applied
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,9 @@ SHARE: Final = 4.0
 """Seconds of one tick that a longer job gets; it goes on in the next one."""
 COMPACTED: Final = 100
 """Records whose old facts are compacted in one transaction."""
+
+NO_VENDOR: Final[tuple[TaskName, ...]] = ("apply",)
+"""The steps that ask no vendor anything."""
 
 Steps = Iterator[None]
 
@@ -49,23 +53,30 @@ class Job:
 
 
 def sweeping(hub: Hub, ringer: Ringer) -> Steps:
-    """Offer again what is due; work inline where the broker is sick, the worker deaf or a row stays unclaimed."""
+    """Offer again what is due; apply inline where the broker is sick, the worker deaf or a row stays unclaimed."""
+    return _sweeping(hub, ringer, inline=NO_VENDOR)
+
+
+def sweeping_vendors_too(hub: Hub, ringer: Ringer) -> Steps:
+    """The courier's sweep: it can take any step inline. The worker's process loads no vendor SDK."""
+    return _sweeping(hub, ringer, inline=tuple(STEPS))
+
+
+def _sweeping(hub: Hub, ringer: Ringer, *, inline: Collection[TaskName]) -> Steps:
     now = clock()
     found = sweep.look(hub, now=now)
     if not found.bells:
         return
     if ringer.sick_seconds() > BROKER_SICK or pulse.pulse_age(hub.store, now=now) > WORKER_DEAF:
-        yield from _inline(hub, ringer, found.batches())
+        for bell in sorted(found.bells, key=lambda bell: bell.queue != "consent"):
+            if bell.task in inline:
+                ringer.ring(STEPS[bell.task](hub, bell.ids))
+                yield
         return
     if ringer.ring(found.bells):
         sweep.offered(hub, found, now=now)
     if found.unclaimed:
-        yield from _inline(hub, ringer, [found.unclaimed])
-
-
-def _inline(hub: Hub, ringer: Ringer, batches: Sequence[tuple[int, ...]]) -> Steps:
-    for ids in batches:
-        ringer.ring(applied(hub, ids))
+        ringer.ring(applied(hub, found.unclaimed))
         yield
 
 
@@ -100,7 +111,7 @@ def compacting(hub: Hub, _ringer: Ringer) -> Steps:
 
 OF_THE_WORKER: Final = (Job("sweep", TICK, sweeping),)
 OF_THE_COURIER: Final = (
-    *OF_THE_WORKER,
+    Job("sweep", TICK, sweeping_vendors_too),
     Job("pulse", pulse.EVERY, pulsing),
     Job("pulls", 15.0, pulling),
     Job("segments", 10.0, asking_the_time),

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from upkept.flow import fetch as flow_fetch
-from upkept.flow import steps as flow_steps
 from upkept.flow.bells import Bell
 from upkept.flow.hub import Hub
 from upkept.queue import app
 from upkept.store import jobs
+from upkept.worker import steps
 from upkept.worker.process import clock
 from upkept.worker.retry import attempt
-from upkept.worker.tally import applied
-
-READBACKS = 50
-"""Records read back in one task."""
 
 
 @app.task(name="upkept.apply")
 def apply(ids: list[int]) -> None:
     """Apply a batch of inbox rows."""
-    if ids:
-        attempt("apply", lambda hub: applied(hub, ids))
+    attempt("apply", lambda hub: steps.applied(hub, ids))
 
 
 @app.task(name="upkept.run")
 def run(ids: list[int]) -> None:
     """Take runs one bounded step further."""
-    for run_id in ids:
-        attempt("run", lambda hub, run_id=run_id: flow_steps.step(hub, run_id, now=clock))  # type: ignore[misc]
+    attempt("run", lambda hub: steps.went_on(hub, ids))
 
 
 @app.task(name="upkept.fetch")
 def fetch(ids: list[int]) -> None:
     """Read what thin events point at."""
-    attempt("fetch", lambda hub: flow_fetch.fetch(hub, ids, now=clock))
+    attempt("fetch", lambda hub: steps.fetched(hub, ids))
 
 
 @app.task(name="upkept.read_back")
 def read_back(ids: list[int]) -> None:
     """Read records back whose wish is due."""
-    attempt("read_back", lambda hub: flow_fetch.read_back(hub, now=clock, limit=READBACKS))
+    attempt("read_back", lambda hub: steps.read_back(hub, ids))
 
 
 @app.task(name="upkept.pulse")
