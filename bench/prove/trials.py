@@ -36,8 +36,9 @@ def a_lost_bell(world: World) -> str:
         receive_step.keep(world.hub, [delivery(world, "mail", f"m{name}", {"name": "Ann"})], now=world.now)
     for _ in range(WAITS):
         world.now += 11_000_000
-        for ids in sweep_step.look(world.hub, now=world.now).batches():
-            apply_step.apply(world.hub, ids, now=lambda: world.now)
+        for bell in sweep_step.look(world.hub, now=world.now).bells:
+            if bell.task == "apply":
+                apply_step.apply(world.hub, bell.ids, now=lambda: world.now)
     left = _states(world, "new") + _states(world, "claimed")
     return f"{left} accepted rows were never applied" if left else ""
 
