@@ -11,7 +11,7 @@ from upkept.contract import Consent
 from upkept.flow.compact import compact
 from upkept.flow.erase import erase
 from upkept.flow.rebuild import check
-from upkept.store import runs
+from upkept.store import records, runs
 from upkept.store.engine import Store
 
 DAY = 86_400
@@ -128,3 +128,16 @@ def test_an_erased_person_is_found_in_deliveries_whose_facts_were_compacted(on: 
     all_of_it(on)
     assert erase(on.hub, "shop:cus_1", now=on.clock(), actor="test").rows == 2
     assert on.count_of("inbox", "length(body) > 0") == 0
+
+
+def test_a_copy_read_before_it_does_not_put_the_old_floor_back(on: Stage) -> None:
+    """On PostgreSQL a person's other records are read under the lock of the person; compaction takes the record's."""
+    history(on)
+    with on.hub.store.read() as connection:
+        stale = records.load(connection, [id_ for (id_,) in on.rows("SELECT id FROM records")])
+    all_of_it(on)
+    floors = on.rows("SELECT id, floor FROM records ORDER BY id")
+    with on.hub.store.write() as connection:
+        records.save(connection, stale.values())
+    assert on.rows("SELECT id, floor FROM records ORDER BY id") == floors
+    assert [one for page in check(on.hub, now=on.clock) for one in page] == []

@@ -51,5 +51,5 @@ def _compact(connection: Connection, hub: Hub, ids: list[str], before: int, rece
         stay = {fact.fact_id for fact in young}
         facts.remove_some(connection, id_, sorted(fact.fact_id for fact in said if fact.fact_id not in stay))
         done += len(said) - len(young)
-    records.save(connection, held.values())
+    records.save_floors(connection, held.values())
     return done

@@ -157,16 +157,25 @@ def of_connection(connection: Connection, name: str, *, after: str, limit: int) 
 
 
 def save(connection: Connection, changed: Iterable[Record]) -> None:
-    """Write working copies back."""
+    """Write working copies back, all but their floors.
+
+    A record may be read without its own lock, under that of its person, and a floor moves under the record's alone:
+    a copy read before a compaction must not put the old floor back, for the facts behind the new one are gone.
+    """
     rows = [
         (
-            r.id, r.owner, r.person, r.user_id, r.deleted, r.known,
-            _text(r._head) or "", _text(r._floor), _text(r._summary or None),
+            r.id, r.owner, r.person, r.user_id, r.deleted, r.known, _text(r._head) or "", _text(r._summary or None),
         )
         for r in sorted(changed, key=lambda record: record.id)
     ]  # fmt: skip
-    columns = ("owner", "person", "user_id", "deleted", "known", "head", "floor", "summary")
+    columns = ("owner", "person", "user_id", "deleted", "known", "head", "summary")
     bulk.update(connection, records, ("id",), columns, rows)
+
+
+def save_floors(connection: Connection, changed: Iterable[Record]) -> None:
+    """Write the floors of locked records, and nothing else of them."""
+    rows = [(r.id, _text(r._floor)) for r in sorted(changed, key=lambda record: record.id)]
+    bulk.update(connection, records, ("id",), ("floor",), rows)
 
 
 def remove(connection: Connection, ids: Iterable[str]) -> None:
