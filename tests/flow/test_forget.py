@@ -78,6 +78,16 @@ def test_an_opt_out_it_told_of_goes_on_binding_the_person(on: Stage) -> None:
     assert [one for page in check(on.hub, now=on.clock) for one in page] == []
 
 
+def test_an_opt_out_nobody_applied_yet_binds_all_the_same(on: Stage) -> None:
+    shop(on)
+    ref = RecordRef("customer", "cus_1")
+    on.say("shop", Consent(act="opt_out", record=ref, address="b@x.example", at=at(5)))
+    on.run("DELETE FROM consent WHERE act = 'opt_out'")
+    forgotten(on)
+    assert (on.consent("1"), on.consent("b@x.example")) == ("unsubscribed", "unsubscribed")
+    assert [one for page in check(on.hub, now=on.clock) for one in page] == []
+
+
 def test_what_it_said_to_raise_consent_of_strangers_addresses_goes(on: Stage) -> None:
     on.tell("app", user("9", 1, "z@x.example"))
     before = on.digest()

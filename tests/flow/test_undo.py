@@ -143,6 +143,19 @@ def test_no_undo_lifts_an_opt_out(on: Stage) -> None:
     assert on.rows("SELECT DISTINCT consent FROM people") == [("unsubscribed",)]
 
 
+def test_nor_one_that_was_not_applied_yet(on: Stage) -> None:
+    """What a walk lists goes into the inbox alone, so its opt-outs wait there for a worker."""
+    on.tell("app", user("1", 1, "a@x.example"))
+    said = Consent(act="opt_out", record=RecordRef("row", "email:a@x.example"), address="a@x.example", at=at(3))
+    run = an_import(on, imported("a@x.example", 2, city="York"), said, alone=True)
+    on.run("DELETE FROM consent")
+    walked = undone(on, run)
+    assert on.waiting() == []
+    assert "1 opt-outs" in (walked.reason or "")
+    assert (on.consent("1"), on.value("1", "city")) == ("unsubscribed", None)
+    assert on.rows("SELECT DISTINCT consent FROM people") == [("unsubscribed",)]
+
+
 def test_nor_that_of_a_person_who_moved_to_a_clean_address(on: Stage) -> None:
     """The file's record was what still bound them: what is left of the person goes on being bound."""
     on.tell("app", user("1", 1, "a@x.example"))

@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 
 from upkept.flow import walk
 from upkept.flow.bury import near_to
-from upkept.flow.carry import carry
+from upkept.flow.carry import carry, rescue
 from upkept.flow.find import Unknown
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.walk import REPORT, Turn, Walk
 from upkept.people.identifiers import EMAIL, PHONE
-from upkept.store import bequest, claims, consent, erasure, records, runs
+from upkept.store import bequest, claims, consent, erasure, records, runs, traces
 from upkept.store.bequest import Estate
 from upkept.store.records import Record
 from upkept.store.runs import Run
@@ -27,6 +27,9 @@ PAGE: Final = 50
 """Records removed in one transaction."""
 ROWS: Final = 1_000
 """Deliveries removed, or statements looked at, in one transaction."""
+UNAPPLIED: Final = 100
+"""Deliveries read for opt-outs in one transaction."""
+BEGIN: Final = "waiting:"
 
 
 def preview(hub: Hub, name: str) -> Estate:
@@ -46,14 +49,16 @@ def start(hub: Hub, name: str, *, now: int, actor: str) -> Run:
         if under_way is not None:
             runs.cancel(connection, under_way.id, now=now, reason=f"{name} is being forgotten")
     run, _ = walk.start(
-        hub, "forget", name, {}, cursor="records:", total=estate.records + estate.parts, actor=actor, now=now
+        hub, "forget", name, {}, cursor=BEGIN, total=estate.records + estate.parts, actor=actor, now=now
     )
     return run
 
 
 def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now: int) -> Turn:
-    phase, _, after = (run.cursor or "records:").partition(":")
+    phase, _, after = (run.cursor or BEGIN).partition(":")
     match phase:
+        case "waiting":
+            return _waiting(connection, hub, run.connection, int(after or 0), also, now)
         case "records":
             return _records(connection, hub, run.connection, after, also, now)
         case "consent":
@@ -64,6 +69,19 @@ def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now:
                 return Turn("inbox:")
             bequest.forget_rest(connection, run.connection)
             return Turn(REPORT)
+
+
+def _waiting(connection: Connection, hub: Hub, name: str, after: int, also: frozenset[str], now: int) -> Turn:
+    """Opt-outs of deliveries that nobody has applied are in force before anything goes."""
+    ids = bequest.unapplied_rows(connection, name, after=after, limit=UNAPPLIED)
+    if not ids:
+        return Turn("records:")
+    about = rescue(connection, hub, traces.told(connection, ids), now=now)
+    effect = Effect()
+    effect.take(connection, about | also)
+    effect.dirty |= about & effect.records.keys()
+    settle(connection, hub, effect, now=now)
+    return Turn(f"waiting:{ids[-1]}")
 
 
 def _records(connection: Connection, hub: Hub, name: str, after: str, also: frozenset[str], now: int) -> Turn:

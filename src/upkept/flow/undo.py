@@ -16,15 +16,13 @@ from sqlalchemy import Connection
 from upkept.contract import Consent, UpkeptError
 from upkept.flow import walk
 from upkept.flow.bells import Bell, bells_for
-from upkept.flow.carry import carry
+from upkept.flow.carry import carry, concerned, rescue
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.traces import says
 from upkept.flow.walk import REPORT, Turn, Walk
-from upkept.people.facts import record_key
 from upkept.people.fold import fold
 from upkept.people.head import Head
-from upkept.people.identifiers import EMAIL, email_key
 from upkept.store import audit, bequest, claims, consent, facts, runs, timeline, traces
 from upkept.store.records import Record
 from upkept.store.runs import Run
@@ -32,6 +30,8 @@ from upkept.store.runs import Run
 PAGE: Final = 50
 """Records folded again in one transaction."""
 ROWS: Final = 1_000
+STOPPED: Final = 100
+"""Deliveries taken off the queue in one transaction: each is read for opt-outs."""
 SAYS_NOTHING: Final = frozenset({"rebuild", "forget", "undo"})
 DAY: Final = 86_400_000_000
 
@@ -97,8 +97,7 @@ def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now:
     phase, _, after = (run.cursor or "stop:").partition(":")
     match phase:
         case "stop":
-            stopped = bequest.stop_rows(connection, undone, limit=ROWS, reason=f"undone by run {run.id}")
-            return Turn("stop:" if stopped == ROWS else "consent:")
+            return _stop(connection, hub, run, undone, also, now)
         case "consent":
             return _consent(connection, hub, undone, after, also, now)
         case "events":
@@ -109,6 +108,14 @@ def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now:
             return _facts(connection, hub, run, undone, also, now)
 
 
+def _stop(connection: Connection, hub: Hub, run: Run, undone: int, also: frozenset[str], now: int) -> Turn:
+    """Take deliveries off the queue; the opt-outs in them are in force nevertheless."""
+    stopped = bequest.stop_rows(connection, undone, limit=STOPPED, reason=f"undone by run {run.id}")
+    if stopped:
+        _again(connection, hub, rescue(connection, hub, traces.told(connection, stopped), now=now), also, now)
+    return Turn("stop:" if len(stopped) == STOPPED else "consent:")
+
+
 def _consent(connection: Connection, hub: Hub, undone: int, after: str, also: frozenset[str], now: int) -> Turn:
     """Withdraw what the run said to raise consent."""
     said, last = bequest.consents_of_run(connection, undone, after=after, limit=ROWS)
@@ -116,27 +123,26 @@ def _consent(connection: Connection, hub: Hub, undone: int, after: str, also: fr
         return Turn("events:")
     raising = [one for one in said if not one.lowering]
     if raising:
-        concerned = _concerned(connection, hub, {one.inbox_key for one in raising})
+        about = _concerned(connection, hub, {one.inbox_key for one in raising})
         consent.remove(connection, [one.id for one in raising])
-        effect = Effect()
-        effect.take(connection, concerned | also)
-        effect.dirty |= concerned & effect.records.keys()
-        settle(connection, hub, effect, now=now)
+        _again(connection, hub, about, also, now)
     return Turn(f"consent:{last}")
 
 
+def _again(connection: Connection, hub: Hub, about: set[str], also: frozenset[str], now: int) -> None:
+    """Derive the people of these records again: other statements bind them now."""
+    effect = Effect()
+    effect.take(connection, about | also)
+    effect.dirty |= about & effect.records.keys()
+    settle(connection, hub, effect, now=now)
+
+
 def _concerned(connection: Connection, hub: Hub, keys: set[str]) -> set[str]:
-    """The records that the consent in these deliveries is about, by name or by address."""
+    """The records that the consent in these deliveries is about."""
     found: set[str] = set()
     for row in traces.told(connection, traces.named(connection, keys)):
-        for one in says(hub, row) or ():
-            if not isinstance(one, Consent):
-                continue
-            if one.record is not None:
-                found.add(hub.record_id(record_key(row.connection, one.record)))
-            address = email_key(one.address) if one.address else None
-            if address is not None:
-                found |= claims.holders(connection, [(EMAIL, address)])
+        said = [one for one in says(hub, row) or () if isinstance(one, Consent)]
+        found |= concerned(connection, hub, row.connection, said)
     return found
 
 

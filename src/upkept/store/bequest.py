@@ -68,6 +68,16 @@ def forget_raising(connection: Connection, name: str, subjects: Iterable[str]) -
     bulk.change_within(connection, statement, sorted(subjects), extra=(name,))
 
 
+def unapplied_rows(connection: Connection, name: str, *, after: int, limit: int) -> list[int]:
+    """Ids of a connection's deliveries behind `after` that are not applied, in order; dead ones too."""
+    rows = connection.exec_driver_sql(
+        f"SELECT id FROM inbox WHERE connection = {_mark(connection)} AND id > {int(after)} "
+        f"AND state IN ('new', 'claimed', 'dead') ORDER BY id LIMIT {int(limit)}",
+        (name,),
+    )
+    return [row[0] for row in rows]
+
+
 def forget_rows(connection: Connection, name: str, *, limit: int) -> int:
     """Remove some of its deliveries; how many."""
     mark = _mark(connection)
@@ -94,14 +104,16 @@ def rows_of_run(connection: Connection, run: int, *, after: int, limit: int) -> 
     return [row[0] for row in rows]
 
 
-def stop_rows(connection: Connection, run: int, *, limit: int, reason: str) -> int:
-    """Take rows of a run off the queue, those too that a worker has at this moment: its fence breaks. How many."""
+def stop_rows(connection: Connection, run: int, *, limit: int, reason: str) -> list[int]:
+    """Take rows of a run off the queue, those too that a worker has at this moment: its fence breaks. Their ids."""
     mark = _mark(connection)
-    return connection.exec_driver_sql(
+    rows = connection.exec_driver_sql(
         f"UPDATE inbox SET state = 'skipped', reason = {mark}, lease_epoch = lease_epoch + 1 WHERE id IN ("
-        f"SELECT id FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed') LIMIT {int(limit)})",
+        f"SELECT id FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed') ORDER BY id LIMIT {int(limit)}) "
+        "AND state IN ('new', 'claimed') RETURNING id",
         (reason,),
-    ).rowcount
+    )
+    return [row[0] for row in rows]
 
 
 def offer_rows(connection: Connection, ids: Sequence[int], *, now: int) -> list[tuple[int, str]]:
