@@ -220,7 +220,13 @@ def intervals(facts: list[Doc]) -> list[Doc]:
             if held is not None and (fact["doc"].get("d") or says_other):
                 held["end"] = fact["at"]
                 held = None
-            if claims.get(kind) is None or is_deleted(facts[: n + 1]):
+            if claims.get(kind) is None:
+                continue
+            if is_deleted(facts[: n + 1]):  # stated by what is deleted: held for no time, but said at that time
+                sure = fact["doc"].get("v", True)
+                said = {"kind": kind, "value": claims[kind], "start": fact["at"], "end": fact["at"], "verified": sure}
+                if not any((i["kind"], i["value"]) == (kind, claims[kind]) for i in found):
+                    found.append(said)
                 continue
             if held is None:
                 held = {"kind": kind, "value": claims[kind], "start": fact["at"], "end": None, "verified": False}
