@@ -18,6 +18,7 @@ from upkept.doors.body import Receive
 from upkept.doors.commits import Commits
 from upkept.doors.hooks import PREFIX, Hooks
 from upkept.doors.publisher import Publisher
+from upkept.flow.belonging import check_keys
 from upkept.flow.hub import Hub
 from upkept.flow.opening import open_hub
 from upkept.flow.receive import Kept, Received, keep
@@ -34,6 +35,7 @@ class App:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self._belongs = False
         self.publisher = Publisher(self._ringer)
         self.commits = Commits(self._keep, self.publisher.offer, writers=WRITERS[hub.store.dialect])
         self._hooks = Hooks(hub, self.commits)
@@ -73,6 +75,10 @@ class App:
             connection.exec_driver_sql("SELECT 1")
 
     def _keep(self, batch: Sequence[Received]) -> list[Kept]:
+        if not self._belongs:
+            # Here too: the database may have been away when the process began.
+            check_keys(self.hub)
+            self._belongs = True
         return keep(self.hub, batch, now=time.time_ns() // 1000)
 
     def _ringer(self) -> Any:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from upkept import queue
+from upkept.flow.belonging import check_keys
 from upkept.flow.hub import Hub
 from upkept.flow.opening import open_hub
 from upkept.settings import Settings, load
@@ -34,9 +35,16 @@ class Process:
         self._of_the_parent: list[object] = []
 
     def hub(self) -> Hub:
+        """The hub, on a database that answers and belongs to our keys. Raises `Retryable` or `Config`."""
         with self._opening:
             if self._hub is None:
-                self._hub = open_hub(self._configured(), pool_size=POOL_SIZE)
+                hub = open_hub(self._configured(), pool_size=POOL_SIZE)
+                try:
+                    check_keys(hub)
+                except Exception:
+                    hub.store.close()
+                    raise
+                self._hub = hub
             return self._hub
 
     def ringer(self) -> queue.Ringer:
