@@ -184,7 +184,9 @@ class Ringer:
     def _publish(self, task: str, queue: str, arguments: list[Any]) -> None:
         if self._producer is None:
             self._producer = app.amqp.Producer(_ringing_connection(self._url), auto_declare=False)
-        app.send_task(f"upkept.{task}", args=arguments, queue=queue, producer=self._producer, retry=False)
+        # Celery words every argument for its log, element by element; ids need no words.
+        app.send_task(f"upkept.{task}", args=arguments, queue=queue, producer=self._producer, retry=False,
+                      argsrepr="", kwargsrepr="")  # fmt: skip
 
     def _failed(self, error: Exception) -> None:
         now = self._clock()

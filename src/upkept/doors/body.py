@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from types import coroutine
 from typing import Any, Final
 
 from upkept.contract import Rejected
@@ -35,24 +36,40 @@ async def read(receive: Receive, declared: str | None) -> bytes:
     """The whole body. Raises `Rejected` 413 (over 1 MiB, announced or not) or 408 (too slow), and `ClientLeft`."""
     if declared is not None and declared.isdecimal() and int(declared) > LARGEST:
         raise _too_large()
+    first = receive().__await__()
+    try:
+        awaited = next(first)
+    except StopIteration as at_hand:  # most bodies came along with their headers and need no clock
+        message: Message = at_hand.value
+        body = _within(_chunk(message))
+        if not message.get("more_body"):
+            return body
+        rest = _rest(receive, bytearray(body), receive())
+    else:
+        rest = _rest(receive, bytearray(), _going_on(first, awaited))
     try:
         async with asyncio.timeout(DEADLINE):
-            message = await receive()
-            if not message.get("more_body"):
-                return _within(_chunk(message))
-            return await _rest(receive, bytearray(_chunk(message)))
+            return await rest
     except TimeoutError:
         raise Rejected(f"the body did not arrive within {DEADLINE:.0f} s", status=408) from None
 
 
-async def _rest(receive: Receive, body: bytearray) -> bytes:
+@coroutine
+def _going_on(begun: Generator[Any, Any, Message], awaited: Any) -> Generator[Any, Any, Message]:
+    """Await what was begun by hand and now waits for `awaited`."""
+    yield awaited
+    return (yield from begun)
+
+
+async def _rest(receive: Receive, body: bytearray, coming: Awaitable[Message]) -> bytes:
     while True:
+        message = await coming
+        body += _chunk(message)
         if len(body) > LARGEST:
             raise _too_large()
-        message = await receive()
-        body += _chunk(message)
         if not message.get("more_body"):
-            return _within(bytes(body))
+            return bytes(body)
+        coming = receive()
 
 
 def _chunk(message: Message) -> bytes:

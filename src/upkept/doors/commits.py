@@ -14,8 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Final
 
 import structlog
@@ -52,17 +51,16 @@ class Waiting:
 
 
 class Commits:
-    """The door's way into the inbox. `put` and the answers belong to the event loop, writing to the threads."""
+    """The door's way into the inbox. All but `_write` belongs to the event loop; the threads only write."""
 
     def __init__(self, keep: Keep, ring: Callable[[Sequence[Bell]], None], *, writers: int) -> None:
         self._keep = keep
         self._ring = ring
-        self._arriving: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._write, args=(n,), name=f"commit-{n}", daemon=True) for n in range(writers)
-        ]
-        self._turn = threading.Lock()
-        self._began = [inf] * writers
+        self._arrived: deque[Waiting] = deque()
+        self._due = False
+        self._batches: SimpleQueue[list[Waiting] | None] = SimpleQueue()
+        self._under_way: dict[int, float] = {}
+        self._threads = [threading.Thread(target=self._write, name=f"commit-{n}", daemon=True) for n in range(writers)]
         self._stuck = False
         self._open: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop
@@ -81,8 +79,10 @@ class Commits:
         """Write what is pending, then end the threads."""
         if self._watch is not None:
             self._watch.cancel()
+        while self._arrived:
+            self._batches.put(self._next_batch())
         for _ in self._threads:
-            self._arriving.put(None)
+            self._batches.put(None)
         for thread in self._threads:
             await asyncio.to_thread(thread.join, ANSWER_WITHIN)
 
@@ -100,52 +100,63 @@ class Commits:
         self.pending_bytes += size
         waiting = Waiting(received, size, time.monotonic(), self._loop.create_future())
         self._open.append(waiting)
-        self._arriving.put(waiting)
+        self._arrived.append(waiting)
+        if not self._due:
+            # Not at once: whatever else the loop has at hand shall go along, and the writer's thread shall not
+            # take the interpreter from the loop while it still reads.
+            self._due = True
+            self._loop.call_soon(self._hand_over)
         return waiting.kept
 
-    def _write(self, number: int) -> None:
-        while (first := self._arriving.get()) is not None:
-            # One commit at a time makes the largest batches; a writer that hangs is not waited for.
-            ours = self._turn.acquire(timeout=TURN)
-            batch = self._with_what_arrived(first)
-            self._began[number] = time.monotonic()
+    def _hand_over(self) -> None:
+        """One commit at a time makes the largest batches; one that hangs is not waited for."""
+        self._due = False
+        if not self._arrived:
+            return
+        now = time.monotonic()
+        if self._under_way:
+            free = TURN - (now - max(self._under_way.values()))
+            if free > 0 or len(self._under_way) == len(self._threads):
+                self._due = True
+                self._loop.call_later(max(free, TURN / 2), self._hand_over)
+                return
+        batch = self._next_batch()
+        self._under_way[id(batch)] = now
+        self._batches.put(batch)
+
+    def _next_batch(self) -> list[Waiting]:
+        """What arrived first, up to a bound."""
+        batch = [self._arrived.popleft()]
+        rows = len(batch[0].received.arrivals)
+        while self._arrived and rows < BATCH_ROWS:
+            batch.append(self._arrived.popleft())
+            rows += len(batch[-1].received.arrivals)
+        return batch
+
+    def _write(self) -> None:
+        while (batch := self._batches.get()) is not None:
             try:
                 kept = self._keep([waiting.received for waiting in batch])
                 self._ring([bell for one in kept for bell in one.bells])
             except Exception as error:
                 kept = [Kept(error=error) for _ in batch]
-            self._began[number] = inf
-            if ours:
-                self._turn.release()
             self._loop.call_soon_threadsafe(self._answer, batch, kept)
 
-    def _with_what_arrived(self, first: Waiting) -> list[Waiting]:
-        batch = [first]
-        rows = len(first.received.arrivals)
-        while rows < BATCH_ROWS:
-            try:
-                more = self._arriving.get_nowait()
-            except Empty:
-                break
-            if more is None:  # the end is for a writer that waits
-                self._arriving.put(None)
-                break
-            batch.append(more)
-            rows += len(more.received.arrivals)
-        return batch
-
     def _answer(self, batch: list[Waiting], kept: list[Kept]) -> None:
+        self._under_way.pop(id(batch), None)
         for waiting, one in zip(batch, kept, strict=True):
             self.pending_rows -= len(waiting.received.arrivals)
             self.pending_bytes -= waiting.size
             if not waiting.kept.done():
                 waiting.kept.set_result(one)
+        self._hand_over()
 
     async def _give_up_in_time(self) -> None:
         while True:
             await asyncio.sleep(0.25)
             late = time.monotonic() - ANSWER_WITHIN
-            self._stuck = max(self._began) < late
+            began = self._under_way.values()
+            self._stuck = len(began) == len(self._threads) and max(began) < late
             while self._open and (self._open[0].kept.done() or self._open[0].since < late):
                 waiting = self._open.popleft()
                 if not waiting.kept.done():
