@@ -51,7 +51,7 @@ class Applied:
 
 def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int]) -> Applied:
     """Claim those of `ids` that are free and apply them. Raises `Retryable` when the database is away."""
-    with hub.store.write() as connection:
+    with hub.store.write_at_once() as connection:
         rows = inbox.claim(connection, ids, now=now())
     reach("apply.claimed")
     applied = Applied()

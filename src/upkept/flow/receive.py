@@ -82,12 +82,13 @@ def keep(hub: Hub, batch: Sequence[Received], *, now: int) -> list[Kept]:
 
 
 def _commit(hub: Hub, batch: Sequence[Received], now: int) -> list[Kept]:
-    with hub.store.write() as connection:
-        new = inbox.store(connection, [arrival for received in batch for arrival in received.arrivals])
-        opt_outs = [pair for received in batch for pair in received.consents]
+    arrivals = [arrival for received in batch for arrival in received.arrivals]
+    opt_outs = [pair for received in batch for pair in received.consents]
+    with hub.store.write() if opt_outs else hub.store.write_at_once() as connection:
+        reach("receive.before_commit")
+        new = inbox.store(connection, arrivals)
         if opt_outs:
             consent.insert(connection, opt_outs, now=now)
-        reach("receive.before_commit")
     reach("receive.after_commit")
     return [Kept(bells=tuple(_bells(received, new))) for received in batch]
 
