@@ -1,12 +1,14 @@
 """Set-based statements that read the same for both databases.
 
-PostgreSQL gets one array per column in binary (text arrays escape every element and halve the speed); SQLite
-gets JSON for look-ups and multi-row VALUES for writes. Rows are sorted by the caller where locks matter.
+PostgreSQL gets one array per column in binary (text arrays escape every element and halve the speed), and a value
+that is the same in every row once; SQLite gets JSON for look-ups and multi-row VALUES for writes. Rows are sorted by
+the caller where locks matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -43,10 +45,10 @@ def insert(
     tail = (f" ON CONFLICT {conflict}" if conflict else "") + (f" RETURNING {returning}" if returning else "")
     head = f"INSERT INTO {table.name} ({', '.join(columns)})"
     if on_postgresql(connection):
-        arrays = ", ".join(f"%b::{_sql_type(table, column)}[]" for column in columns)
-        # WHERE true keeps the grammar of "SELECT … ON CONFLICT" the same on both databases.
-        statement = f"{head} SELECT * FROM unnest({arrays}) WHERE true{tail}"
-        result = connection.exec_driver_sql(statement, tuple([row[i] for row in rows] for i in range(len(columns))))
+        sent = _send(table, columns, rows, keys=1)
+        # Without WHERE the grammar takes ON CONFLICT for a join's ON.
+        statement = f"{head} SELECT {', '.join(sent.places.values())} FROM {sent.source} WHERE true{tail}"
+        result = connection.exec_driver_sql(statement, sent.parameters)
         return list(result) if returning else []
     found: list[AnyRow] = []
     step = max(1, SQLITE_VARIABLES // len(columns))
@@ -75,14 +77,10 @@ def update(
     names = [*key, *columns]
     if on_postgresql(connection):
         match = " AND ".join(f"{table.name}.{column} = v.{column}" for column in key)
-        sets = ", ".join(f"{column} = v.{column}" for column in columns)
-        arrays = ", ".join(f"%b::{_sql_type(table, column)}[]" for column in names)
-        statement = (
-            f"UPDATE {table.name} SET {sets} FROM unnest({arrays}) AS v({', '.join(names)}) "
-            f"WHERE {match}{f' AND {where}' if where else ''}"
-        )
-        parameters = tuple([row[i] for row in rows] for i in range(len(names)))
-        return connection.exec_driver_sql(statement, parameters).rowcount
+        sent = _send(table, names, rows, keys=len(key))
+        sets = ", ".join(f"{column} = {sent.places[column]}" for column in columns)
+        statement = f"UPDATE {table.name} SET {sets} FROM {sent.source} WHERE {match}{f' AND {where}' if where else ''}"
+        return connection.exec_driver_sql(statement, sent.parameters).rowcount
     # Not "WITH v AS … UPDATE": Python's sqlite3 counts rows only for statements that begin with UPDATE.
     total = 0
     step = max(1, SQLITE_VARIABLES // len(names))
@@ -125,6 +123,34 @@ def change_within(
         return connection.exec_driver_sql(sql, (*extra, wanted)).rowcount
     sql = statement.format(set="IN (SELECT value FROM json_each(?))")
     return connection.exec_driver_sql(sql, (*extra, canonical(wanted).decode())).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """Rows on their way to PostgreSQL: where a statement finds each column's value, in this order, then `source`."""
+
+    places: dict[str, str]
+    source: str
+    parameters: tuple[Any, ...]
+
+
+def _send(table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]], *, keys: int) -> _Sent:
+    """The first `keys` columns always go as arrays."""
+    places: dict[str, str] = {}
+    arrays: dict[str, str] = {}
+    once: list[Any] = []
+    each: list[list[Any]] = []
+    for number, (name, values) in enumerate(zip(names, zip(*rows, strict=True), strict=True)):
+        kind = _sql_type(table, name)
+        if number >= keys and values.count(values[0]) == len(values):
+            places[name] = f"%b::{kind}"
+            once.append(values[0])
+        else:
+            places[name] = f"v.{name}"
+            arrays[name] = f"%b::{kind}[]"
+            each.append(list(values))
+    source = f"unnest({', '.join(arrays.values())}) AS v({', '.join(arrays)})"
+    return _Sent(places, source, (*once, *each))
 
 
 @cache
