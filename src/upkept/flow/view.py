@@ -67,15 +67,17 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, lis
             ref = RecordRef(part.key.type, part.key.id)
             newest[ref] = glance.newest
             seen.append(Part(ref=ref, fields=_decoded(glance), deleted=part.deleted))
-    seen.sort(key=lambda part: part.ref)
+    seen.sort(key=lambda part: (part.ref.type, part.ref.id))
     own = owner.glance() or Glance({}, None)
+    used, stamp = None, None
     summary: dict[str, list[object]] = {}
     for name, said in connector.summarize(_decoded(own), seen).items():
-        stamps = [stamp for ref in said.used if (stamp := newest[ref]) is not None]
-        if not said.used and own.newest is not None:
-            stamps = [own.newest]
-        if stamps:
-            summary[name] = [encode(said.value), *max(stamps)]
+        if said.used is not used:  # neighbours often used the very same parts
+            used = said.used
+            told = [made for ref in used if (made := newest[ref]) is not None]
+            stamp = max(told, default=None) if used else own.newest
+        if stamp is not None:
+            summary[name] = [encode(said.value), *stamp]
     return summary
 
 

@@ -6,7 +6,6 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Set
-from hashlib import sha256
 from typing import Final
 
 from upkept.people.values import RecordKey
@@ -104,7 +103,7 @@ def public_id(key: RecordKey, secret: bytes) -> str:
     if key.connection == "api" and key.type == "contact":
         return key.id
     message = "\x1f".join(key).encode()
-    return hmac.new(secret, message, sha256).hexdigest()[:24]
+    return hmac.digest(secret, message, "sha256").hex()[:24]
 
 
 def _ascii_domain(domain: str) -> str:
