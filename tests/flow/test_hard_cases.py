@@ -274,3 +274,24 @@ def test_a_public_key_identifies_as_a_victims_address(store: Store, tmp_path: Pa
     on.tell("shop", customer("cus_2", 5, "other@x.example"), customer("cus_2", 6, "victim@x.example"))
     assert on.count_of("consent") == 1
     sound(on)
+
+
+def test_an_opt_out_without_a_time_counts_from_its_first_arrival(on: Stage) -> None:
+    """The vendor sends a delivery again, and its copy must not beat an opt-in made since."""
+    on.tell("app", user("1", 1, "a@x.example"))
+    told = Consent(act="opt_out", address="a@x.example")
+    on.tell("shop", told, key="again", received=us(10))
+    opt_in = Consent(act="opt_in", address="a@x.example", at=at(1000), qualified=True, evidence="form")
+    on.tell("app", opt_in)
+    assert on.consent("1") == "subscribed"
+    assert on.say("shop", told, key="again", received=us(2000)) == 0
+    assert on.consent("1") == "subscribed"
+
+
+def test_an_opt_out_with_a_time_is_in_force_though_a_walk_brought_its_event_first(on: Stage) -> None:
+    on.tell("app", user("1", 1, "a@x.example"))
+    told = Consent(act="opt_out", address="a@x.example", at=at(5))
+    on.say("shop", told, key="known")
+    on.run("DELETE FROM consent")  # a walk puts events into the inbox alone
+    assert on.say("shop", told, key="known", received=us(20)) == 0
+    assert on.consent("1") == "unsubscribed"

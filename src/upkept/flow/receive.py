@@ -7,7 +7,7 @@ insert-only consent table in the same commit, before any person is looked at (SE
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -83,14 +83,24 @@ def keep(hub: Hub, batch: Sequence[Received], *, now: int) -> list[Kept]:
 
 def _commit(hub: Hub, batch: Sequence[Received], now: int) -> list[Kept]:
     arrivals = [arrival for received in batch for arrival in received.arrivals]
-    opt_outs = [pair for received in batch for pair in received.consents]
+    opt_outs = any(received.consents for received in batch)
     with hub.store.write() if opt_outs else hub.store.write_at_once() as connection:
         reach("receive.before_commit")
         new = inbox.store(connection, arrivals)
         if opt_outs:
-            consent.insert(connection, opt_outs, now=now)
+            consent.insert(connection, list(_in_force(batch, new)), now=now)
     reach("receive.after_commit")
     return [Kept(bells=tuple(_bells(received, new))) for received in batch]
+
+
+def _in_force(batch: Sequence[Received], new: Mapping[tuple[str, str], int]) -> Iterator[tuple[ConsentFact, str]]:
+    """The opt-outs of a batch. One that has only the time of its arrival is told once, however often it arrives:
+    a later copy would beat an opt-in made since."""
+    first = {f"{name}\x1f{key}" for name, key in new}
+    for received in batch:
+        arrived = {arrival.received_at for arrival in received.arrivals}
+        yield from (pair for pair in received.consents if pair[1] in first or pair[0].at not in arrived)
+        first -= {key for _, key in received.consents}
 
 
 def _bells(received: Received, new: dict[tuple[str, str], int]) -> list[Bell]:
