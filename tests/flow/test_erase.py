@@ -31,7 +31,8 @@ def on(store: Store, tmp_path: Path) -> Stage:
 
 def ann(on: Stage) -> None:
     """A person known to three doors, with parts, events, consent, and a duplicate and a dead delivery."""
-    on.tell("app", user("ann_1", 1, "ann@x.example", name="Annabel"), happened("e1", "signed up", of="ann_1", secret="x"))
+    signed_up = happened("e1", "signed up", of="ann_1", secret="x")
+    on.tell("app", user("ann_1", 1, "ann@x.example", name="Annabel"), signed_up)
     on.tell("shop", customer("cus_1", 2, "Ann@X.example", plan="gold"), plan("plan_1", "cus_1", 5), key="first")
     on.tell("shop", customer("cus_1", 2, "Ann@X.example", plan="gold"), plan("plan_1", "cus_1", 5), key="again")
     on.tell("csv", row("ann@x.example", 3, note="secret"))
