@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from upkept.contract import LOWERING_ACTS, Consent, ConsentAct
+from upkept.contract import Consent, ConsentAct
 from upkept.people.facts import clean, digest, record_key, to_us
 from upkept.people.identifiers import EMAIL, PHONE, identifier_key
 from upkept.people.values import Interval, RecordKey
@@ -77,11 +77,6 @@ def subjects(
         if i.end is None and i.kind in (EMAIL, PHONE):
             found.add(("address", subject("address", i.value)))
     return sorted(found)
-
-
-def is_lowering(statement: Consent | ConsentFact) -> bool:
-    """Whether the statement takes consent away and so must be in force before the door answers."""
-    return statement.act in LOWERING_ACTS
 
 
 def admit_consent(connection: str, statement: Consent, *, received_at: int, subject: Subject) -> list[ConsentFact]:

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from upkept.testing.fake_stripe_table import Object
 
-OLD_VERSION: Final = "2017-08-15"
 NEW_VERSION: Final = "2026-10-28.endive"
 BASIL: Final = "2025-03-31"
 
