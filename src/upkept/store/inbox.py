@@ -100,10 +100,13 @@ def thin(connection: Connection, ids: Iterable[int]) -> list[int]:
     return sorted(row[0] for row in bulk.within(connection, statement, ids, kind="bigint"))
 
 
+# Where ids are given, the state is asked in a CASE: a plain comparison implies the partial index `inbox_open`, whose
+# statistics say "nothing is open", so PostgreSQL would read the whole backlog for every batch (12,000 rows: 8 ms).
 _CLAIM = """
 UPDATE inbox SET state = 'claimed', lease_until = ?, lease_epoch = lease_epoch + 1
 WHERE id IN (
-  SELECT id FROM inbox WHERE (state = 'new' OR (state = 'claimed' AND lease_until < ?)) AND id {{set}} {skip})
+  SELECT id FROM inbox
+  WHERE CASE state WHEN 'new' THEN true WHEN 'claimed' THEN lease_until < ? ELSE false END AND id {{set}} {skip})
 RETURNING id, connection, dedup_key, kind, body, received_at, lane, thin, attempts, run, lease_epoch
 """
 
@@ -134,7 +137,7 @@ def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:
     ]
     changed = bulk.update(
         connection, inbox, ("id", "lease_epoch"), ("state", "attempts", "next_attempt_at", "reason"), rows,
-        where="inbox.state = 'claimed'",
+        where="CASE inbox.state WHEN 'claimed' THEN true ELSE false END",
     )  # fmt: skip
     return changed == len(rows)
 
