@@ -90,6 +90,8 @@ class _FailsAtCommit:
             yield connection
             raise Retryable("the disk is full")
 
+    write_at_once = write
+
 
 def delivery(world: World, connection: str, id_: str, fields: dict[str, Any], *, email: str = "") -> Received:
     """A delivery of its own that states one fact about a member."""
