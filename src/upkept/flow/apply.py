@@ -23,10 +23,15 @@ from upkept.flow.plan import Plan, plan
 from upkept.flow.refuse import refuse
 from upkept.flow.settle import Effect
 from upkept.store import inbox, runs
-from upkept.store.inbox import Outcome
+from upkept.store.inbox import Claimed, Outcome
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = {"postgresql": 250, "sqlite": 40}
+"""Rows in one transaction. SQLite has one writer: whoever answers a sender waits for ours."""
+FEW = 50
+LONG = 200_000
+"""So many rows are few, and so many microseconds a long wait, where a batch could be larger."""
 TRIES_TOGETHER = 2
 """A batch whose component outgrows its locks is tried again with the larger set, then row by row."""
 
@@ -49,17 +54,31 @@ class Applied:
     bells: tuple[Bell, ...] = field(default=())
 
 
-def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int]) -> Applied:
-    """Claim those of `ids` that are free and apply them. Raises `Retryable` when the database is away."""
-    with hub.store.write_at_once() as connection:
-        rows = inbox.claim(connection, ids, now=now())
+def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int], beside: bool = False) -> Applied:
+    """Claim those of `ids` that are free and apply them. Raises `Retryable` when the database is away.
+
+    `beside`: a few rows that waited long take along what waits beside them, so that a backlog is worked off in large
+    batches however small the bells were.
+    """
+    rows = _claim(hub, ids, now(), beside=beside)
     reach("apply.claimed")
     applied = Applied()
     if rows:
         works, ended = normalize(hub, [row for row in rows if not row.thin], now=now())
         _settle_outcomes(hub, ended, applied, now())
-        _apply(hub, works, applied, now)
+        at_once = AT_ONCE[hub.store.dialect]
+        for start in range(0, len(works), at_once):
+            _apply(hub, works[start : start + at_once], applied, now)
     return applied
+
+
+def _claim(hub: Hub, ids: Sequence[int], now: int, *, beside: bool) -> list[Claimed]:
+    with hub.store.write_at_once() as connection:
+        rows = inbox.claim(connection, ids, now=now)
+    if beside and 0 < len(rows) <= FEW and rows[0].received_at < now - LONG:
+        with hub.store.write_at_once() as connection:
+            rows += inbox.claim_next(connection, rows[0].lane, now=now)
+    return rows
 
 
 def _apply(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]) -> None:

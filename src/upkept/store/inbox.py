@@ -22,6 +22,9 @@ Lane = Literal["consent", "inbound", "bulk"]
 LEASE = 30_000_000
 """How long a claimed batch may take, in microseconds, before another worker may take it over."""
 
+BESIDE = 150
+"""How many waiting rows a small batch takes along."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
@@ -100,33 +103,37 @@ def thin(connection: Connection, ids: Iterable[int]) -> list[int]:
     return sorted(row[0] for row in bulk.within(connection, statement, ids, kind="bigint"))
 
 
+_CLAIM = """
+UPDATE inbox SET state = 'claimed', lease_until = ?, lease_epoch = lease_epoch + 1 WHERE id IN ({chosen} {skip})
+RETURNING id, connection, dedup_key, kind, body, received_at, lane, thin, attempts, run, lease_epoch
+"""
 # Where ids are given, the state is asked in a CASE: a plain comparison implies the partial index `inbox_open`, whose
 # statistics say "nothing is open", so PostgreSQL would read the whole backlog for every batch (12,000 rows: 8 ms).
-_CLAIM = """
-UPDATE inbox SET state = 'claimed', lease_until = ?, lease_epoch = lease_epoch + 1
-WHERE id IN (
-  SELECT id FROM inbox
-  WHERE CASE state WHEN 'new' THEN true WHEN 'claimed' THEN lease_until < ? ELSE false END AND id {{set}} {skip})
-RETURNING id, connection, dedup_key, kind, body, received_at, lane, thin, attempts, run, lease_epoch
+_THESE = """
+SELECT id FROM inbox
+WHERE CASE state WHEN 'new' THEN true WHEN 'claimed' THEN lease_until < ? ELSE false END AND id {set} ORDER BY id
+"""
+_NEXT = f"""
+SELECT id FROM inbox WHERE state = 'new' AND NOT thin AND next_attempt_at <= ? AND lane {{set}}
+ORDER BY next_attempt_at, id LIMIT {BESIDE}
 """
 
 
 def claim(connection: Connection, ids: Iterable[int], *, now: int) -> list[Claimed]:
     """Take those of `ids` that are free, oldest first; rows that another worker is taking are passed over."""
-    statement = _CLAIM.format(skip="ORDER BY id FOR UPDATE SKIP LOCKED" if bulk.on_postgresql(connection) else "")
-    rows = bulk.within(connection, statement, ids, kind="bigint", extra=(now + LEASE, now))
+    return _claimed(connection, _THESE, ids, kind="bigint", now=now)
+
+
+def claim_next(connection: Connection, lane: str, *, now: int) -> list[Claimed]:
+    """Take the `BESIDE` rows of a lane that have waited longest and that nobody works on."""
+    return _claimed(connection, _NEXT, [lane], kind="text", now=now)
+
+
+def _claimed(connection: Connection, chosen: str, values: Iterable[object], *, kind: str, now: int) -> list[Claimed]:
+    skip = "FOR UPDATE SKIP LOCKED" if bulk.on_postgresql(connection) else ""
+    statement = _CLAIM.replace("{chosen}", chosen).replace("{skip}", skip)
+    rows = bulk.within(connection, statement, values, kind=kind, extra=(now + LEASE, now))
     return sorted((Claimed(*row) for row in rows), key=lambda row: row.id)
-
-
-def waiting(connection: Connection, *, now: int, limit: int, lanes: Sequence[str]) -> list[tuple[int, str]]:
-    """(id, lane) of rows whose time has come and that nobody works on, oldest first."""
-    listed = ", ".join(f"'{lane}'" for lane in sorted(lanes) if lane.isalpha())
-    statement = (
-        f"SELECT id, lane FROM inbox WHERE state IN ('new', 'claimed') AND next_attempt_at <= {int(now)} "
-        f"AND (state = 'new' OR lease_until < {int(now)}) AND lane IN ({listed}) "
-        f"ORDER BY next_attempt_at LIMIT {int(limit)}"
-    )
-    return [(row[0], row[1]) for row in connection.exec_driver_sql(statement)]
 
 
 def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:

@@ -22,7 +22,7 @@ def applied(hub: Hub, ids: Sequence[int]) -> tuple[Bell, ...]:
     """Apply a batch of inbox rows, and count what only the worker sees where `/metrics` can show it."""
     if not ids:
         return ()
-    result = apply(hub, ids, now=clock)
+    result = apply(hub, ids, now=clock, beside=True)
     if result.clamped:
         with hub.store.write() as connection:
             gauges.count_clamped(connection, result.clamped)
