@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.configuration import CONNECTION, environment
-from bench.events import Run
+from bench.events import DAY, Run
 from bench.processes import cpu_seconds, used
 
 from bench import databases
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         upgrade(url)
         hub = open_hub(load(environment(Path(folder), url)))
         look = databases.connect(url)
-        run = Run(f"{random.randrange(1 << 32):08x}", args.customers, int(time.time()) - 100 * 86_400)
+        run = Run(f"{random.randrange(1 << 32):08x}", args.customers, int(time.time()) - 20 * DAY)
         known = args.customers * (1 + args.history)
         drain(hub, fill(hub, run, range(known)), args.batch)
         look.analyze()

@@ -22,7 +22,8 @@ KINDS: Final = ("customer.subscription.updated", "invoice.paid", "charge.succeed
 FIRST: Final = "customer.created"
 PLANS: Final = (2_900, 4_900, 9_900, 19_900)
 """Unit amounts of the monthly prices a subscription moves between, in cents."""
-MONTH: Final = 2_592_000
+DAY: Final = 86_400
+MONTH: Final = 30 * DAY
 _MASK: Final = (1 << 64) - 1
 
 

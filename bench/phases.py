@@ -17,7 +17,7 @@ from bench.processes import Failed, Memory, cpu_seconds, memory, used
 from bench.systems import System, await_applied
 
 SETTLE_SECONDS: Final = 15.0
-LOOK_SECONDS: Final = 0.005
+LOOK_SECONDS: Final = 0.01
 """How often it is looked whether an event became visible: the grain of that delay."""
 
 
@@ -135,7 +135,7 @@ def drain(system: System, sent: Sent) -> float:
     """How fast the workers, just started, apply what has waited: events a second from the first to the last."""
     backlog = system.open(sent.accepted)
     while (left := system.open(sent.accepted)) == backlog and left:
-        time.sleep(0.02)
+        time.sleep(0.1)
     began = time.monotonic_ns()
     ended, _ = await_applied(system, sent.accepted)
     return left * SECOND / max(1, ended - began)

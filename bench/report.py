@@ -39,6 +39,12 @@ def table(outcome: Outcome) -> str:
     width = 62
     lines = ["", f"{outcome.database}: medians of {len(outcome.rounds)} rounds (smallest to largest)", ""]
     lines += [f"  {name:<{width}} {value}" for name, value in _rows(outcome)]
+    for how, outage in outcome.outages.items():
+        sent, after = outage.accept, "its return" if how == "frozen" else "the last answer, without it"
+        lines.append(
+            f"  {f'broker {how}, {sent.sent:,} posts: 2xx; p99 ms':<{width}} {sent.accepted:,}; {sent.p99:.0f}; "
+            f"all applied {outage.applied_after:.0f} s after {after}"
+        )
     for name, verdict in outcome.verdicts.items():
         words = "right" if verdict.right else f"WRONG: {verdict.missing} missing, {verdict.wrong} wrong values"
         detail = f" ({verdict.example})" if verdict.example else ""

@@ -20,18 +20,21 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from bench.events import Run
+from bench.broker_down import Outage
+from bench.events import DAY, Run
 from bench.judge import Verdict
 from bench.load import Report
 from bench.phases import Delay, EndToEnd, Sent
 from bench.processes import Failed
 from bench.systems import Afternoon, System, Upkept
 
-from bench import databases, judge, phases, report, systems
+from bench import broker_down, databases, judge, phases, report, systems
 
 CONNECTIONS: Final = (32, 128)
 FIFTH: Final = 0.2
 """The share of saturation at which delays are measured."""
+WITHIN: Final = 60.0
+"""Seconds after which everything must be applied although the broker was away, or still is."""
 BUDGET: Final = {"accept": 20_000, "end_to_end": 12_000, "afternoon": 1_500}
 """Requests prepared per second of a phase: more than any phase can send."""
 
@@ -66,7 +69,20 @@ class Outcome:
 
     database: str
     rounds: list[Round]
+    outages: dict[str, Outage]
     verdicts: dict[str, Verdict]
+
+    @property
+    def mistakes(self) -> list[str]:
+        """What must not be: an accepted event that is missing or wrong, a sender who was turned away."""
+        verdict = self.verdicts["upkept"]
+        found = [] if verdict.right else [f"the store is wrong: {verdict}"]
+        for how, outage in self.outages.items():
+            if outage.accept.refused:
+                found.append(f"broker {how}: {len(outage.accept.refused)} posts were not answered 2xx")
+            if outage.left or outage.applied_after > WITHIN:
+                found.append(f"broker {how}: {outage.left} events open, after {outage.applied_after:.0f} s")
+        return [f"{self.database}: {mistake}" for mistake in found]
 
 
 def measure(kind: str, size: Size, folder: Path, say: report.Say) -> Outcome:
@@ -84,16 +100,19 @@ def measure(kind: str, size: Size, folder: Path, say: report.Say) -> Outcome:
             say(f"{kind}: round {number + 1} of {size.rounds}")
             rounds.append(_round(port, hub, plain, sent, size))
             say(report.short(rounds[-1]))
+        say(f"{kind}: the broker is frozen, then gone")
+        hub.start_workers()
+        interrupted = broker_down.outages(hub, sent["upkept"])
         verdicts = {
             system.name: judge.judge(system, sent[system.name], seed=random.randrange(1 << 30))
             for system in (hub, plain)
         }
-    return Outcome(kind, rounds, verdicts)
+    return Outcome(kind, rounds, interrupted, verdicts)
 
 
 def _new_run(size: Size) -> Run:
-    """Ids nobody has seen, and times that are past whatever is sent."""
-    return Run(f"{random.randrange(1 << 32):08x}", size.customers, int(time.time()) - 60 * 86_400)
+    """Ids nobody has seen; times that are past whatever is sent, and too young to be compacted while we measure."""
+    return Run(f"{random.randrange(1 << 32):08x}", size.customers, int(time.time()) - 20 * DAY)
 
 
 def _warm(system: Upkept | Afternoon, sent: Sent, size: Size) -> None:
@@ -169,10 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if args.json:
         args.json.write_bytes(orjson.dumps(outcomes, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_INDENT_2))
-    wrong = [f"{one.database}: {one.verdicts['upkept']}" for one in outcomes if not one.verdicts["upkept"].right]
-    for line in wrong:
-        print(f"bench: the hub's store is wrong on {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    mistakes = [mistake for outcome in outcomes for mistake in outcome.mistakes]
+    for mistake in mistakes:
+        print(f"bench: {mistake}", file=sys.stderr)
+    return 1 if mistakes else 0
 
 
 if __name__ == "__main__":

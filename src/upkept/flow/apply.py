@@ -27,8 +27,8 @@ from upkept.store.inbox import Claimed, Outcome
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = {"postgresql": 250, "sqlite": 40}
-"""Rows in one transaction. SQLite has one writer: whoever answers a sender waits for ours."""
+AT_ONCE = {"postgresql": 250, "sqlite": 25}
+"""Rows in one transaction. SQLite has one writer: whoever answers a sender waits some 20 ms for ours."""
 FEW = 50
 LONG = 200_000
 """So many rows are few, and so many microseconds a long wait, where a batch could be larger."""
