@@ -127,7 +127,7 @@ class Reading:
     def _mapped(self, said: Statement) -> Statement:
         if not isinstance(said, Fact):
             return said
-        record = replace(said.record, id=self.moved.get(said.record.id, said.record.id))
+        record = said.record._replace(id=self.moved.get(said.record.id, said.record.id))
         fields = {self.renamed.get(name, name): value for name, value in said.fields.items()}
         return replace(said, record=record, fields=fields)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, IntEnum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 
 class Withdrawn(Enum):
@@ -40,8 +40,7 @@ class FactKind(IntEnum):
     READ_BACK = 2
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RecordRef:
+class RecordRef(NamedTuple):
     """One thing a connection calls a person, or a part of one: `("customer", "cus_9")`."""
 
     type: str

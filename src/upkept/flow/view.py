@@ -67,7 +67,7 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, lis
             ref = RecordRef(part.key.type, part.key.id)
             newest[ref] = glance.newest
             seen.append(Part(ref=ref, fields=_decoded(glance), deleted=part.deleted))
-    seen.sort(key=lambda part: (part.ref.type, part.ref.id))
+    seen.sort(key=_by_ref)
     own = owner.glance() or Glance({}, None)
     used, stamp = None, None
     summary: dict[str, list[object]] = {}
@@ -82,7 +82,14 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, lis
 
 
 def _decoded(glance: Glance) -> dict[str, Said]:
-    return {name: decode(value) if value.__class__ is dict else value for name, value in glance.values.items()}
+    values = glance.values
+    if not any(value.__class__ is dict for value in values.values()):
+        return values
+    return {name: decode(value) for name, value in values.items()}
+
+
+def _by_ref(part: Part) -> RecordRef:
+    return part.ref
 
 
 def subjects(hub: Hub, records: Iterable[Record]) -> set[str]:
