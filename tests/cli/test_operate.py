@@ -151,7 +151,7 @@ def test_merge_and_unmerge(on: Stage, upkept: Upkept) -> None:
 def test_erase_asks_first_and_says_what_goes(on: Stage, upkept: Upkept) -> None:
     before = on.digest()
     refused = upkept("erase", "1", typed="n\n")
-    assert refused.status == 1
+    assert (refused.status, refused.out) == (1, "")
     for part in ("app user 1", "csv row email:a@x.example", "no way back", "a@x.example"):
         assert part in refused.err
     assert on.digest() == before
@@ -168,6 +168,7 @@ def test_erase_asks_first_and_says_what_goes(on: Stage, upkept: Upkept) -> None:
 
 def test_export_is_one_document(on: Stage, upkept: Upkept) -> None:
     told = upkept("export", "1").document
+    assert upkept("export", "1", "--json").document == told
     assert {one["name"] for one in told["timeline"]} == {"signed up"}
     assert len(told["facts"]) == 2
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row, stage, user
 
-from upkept.contract import WITHDRAWN, Consent, Fact
+from upkept.contract import WITHDRAWN, Consent, Fact, TimelineEvent
 from upkept.flow.explain import explain
 from upkept.flow.export import export
 from upkept.flow.find import Several, Unknown
@@ -145,6 +145,13 @@ def test_the_stored_person_says_the_same(on: Stage) -> None:
     assert (role, email, name) == (said["role"], said["email"], said["name"])
     assert said["attributes"]["shop_total"]["value"] == 5
     assert said["timeline"] == {"signed up": 1}
+
+
+def test_what_happened_to_a_part_counts_for_its_holder(on: Stage) -> None:
+    disputed = TimelineEvent(record=RecordRef("plan", "plan_1"), name="charge disputed", id="d1", at=at(3))
+    on.tell("shop", disputed)
+    on.tell("shop", customer("cus_1", 2, "a@x.example"), plan("plan_1", "cus_1", 5))
+    assert on.explain("a@x.example")["timeline"] == {"charge disputed": 1}
 
 
 def test_an_export_holds_everything_and_is_audited(on: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from typing import Annotated
 
 import typer
@@ -21,6 +22,12 @@ def actor() -> str:
 
 
 def agreed(yes: bool, question: str) -> None:
-    """Ask on standard error; anything but yes ends the command with status 1."""
-    if not yes:
-        typer.confirm(question, abort=True, err=True)
+    """Ask on standard error; anything but yes ends the command with status 1.
+
+    `typer.confirm` would put a blank on standard output, which belongs to the one document of `--json`.
+    """
+    if yes:
+        return
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    if sys.stdin.readline().strip().casefold() not in {"y", "yes"}:
+        raise typer.Abort

@@ -63,8 +63,8 @@ def explain(
 
 
 @commands.command()
-def export(person: Person) -> None:
-    """Everything that is known of somebody, with where it came from, as one JSON document."""
+def export(person: Person, _as_json: Json = True) -> None:
+    """Everything that is known of somebody, with where it came from, as one JSON document, asked for or not."""
     from upkept.cli.follow import clock
     from upkept.flow.export import export as exported
 

@@ -187,9 +187,11 @@ def _record(record: Record) -> dict[str, Any]:
     }
 
 
-def _counts(connection: Connection, held: Iterable[Record]) -> dict[str, int]:
+def _counts(connection: Connection, held: Sequence[Record]) -> dict[str, int]:
+    """How often what happened to them or to a part of them: a dispute may name its charge only."""
+    own = [record.id for record in held]
     total: dict[str, int] = {}
-    for _, name, count in timeline.counts(connection, [record.id for record in held]):
+    for _, name, count in timeline.counts(connection, [*own, *records.parts_of(connection, own)]):
         total[name] = total.get(name, 0) + count
     return dict(sorted(total.items()))
 
