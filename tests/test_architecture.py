@@ -249,10 +249,20 @@ def test_completion_is_offered() -> None:
 
 def test_a_mistake_ends_in_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "upkept.toml").write_text("[workspace]\nnam = 'x'\n")
-    command = [sys.executable, "-m", "upkept.cli", "check"]
+    command = [sys.executable, "-m", "upkept.cli", "status"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == 'upkept: upkept.toml [workspace]: unknown key "nam". Did you mean "name"?\n'
+
+
+@pytest.mark.parametrize("mistake", ["[workspace]\nnam = 'x'\n", "[connections.a]\nconnector = 'none'\n"])
+def test_check_tells_every_mistake_in_the_file_alike(mistake: str, tmp_path: Path) -> None:
+    (tmp_path / "upkept.toml").write_text(mistake)
+    command = [sys.executable, "-m", "upkept.cli", "check", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"], done.stderr) == (3, False, "")
+    assert [finding["about"] for finding in answer["findings"]] == ["configuration"]
 
 
 def test_check_finds_a_fresh_home_good_and_says_so_in_json(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 BROKER_SECONDS: Final = 3
+CONFIGURATION: Final = "configuration"
+MISCONFIGURED: Final = 3
 SIGNS: Final = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]FAIL[/red]"}
 
 
@@ -39,17 +41,32 @@ class Finding:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Look at configuration, keys, database, broker and credentials. Status 1 if anything fails."""
+    """Look at configuration, keys, database, broker and credentials. Status 3 if the configuration is wrong, 1 if
+    anything else fails."""
     findings: list[Finding] = []
-    for finding in examine(current_settings()):
+    for finding in _examined():
         findings.append(finding)
         if not as_json:
             _show(finding)
-    failed = any(finding.state == "fail" for finding in findings)
+    failed = {finding.about for finding in findings if finding.state == "fail"}
     if as_json:
         json.dump({"ok": not failed, "findings": [asdict(finding) for finding in findings]}, sys.stdout, indent=1)
         print()
-    raise typer.Exit(int(failed))
+    raise typer.Exit(MISCONFIGURED if CONFIGURATION in failed else int(bool(failed)))
+
+
+def _examined() -> Iterator[Finding]:
+    try:
+        settings = current_settings()
+    except Config as error:
+        yield from _mistakes(error)
+    else:
+        yield from examine(settings)
+
+
+def _mistakes(error: Config) -> Iterator[Finding]:
+    for line in str(error).splitlines():
+        yield Finding(CONFIGURATION, "fail", line)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -61,8 +78,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     try:
         hub = open_hub(settings, pool_size=1)
     except Config as error:
-        for line in str(error).splitlines():
-            yield Finding("configuration", "fail", line)
+        yield from _mistakes(error)
         return
     try:
         yield from _inside(settings, hub)
@@ -89,9 +105,9 @@ def _inside(settings: Settings, hub: Hub) -> Iterator[Finding]:
 
 def _configuration(settings: Settings, theirs: list[Connection]) -> Finding:
     if not settings.config_path.exists():
-        return Finding("configuration", "ok", f"no {settings.config_path.name}: our own doors only, all defaults")
+        return Finding(CONFIGURATION, "ok", f"no {settings.config_path.name}: our own doors only, all defaults")
     names = ", ".join(connection.name for connection in theirs) or "none"
-    return Finding("configuration", "ok", f"{settings.config_path}; connections: {names}")
+    return Finding(CONFIGURATION, "ok", f"{settings.config_path}; connections: {names}")
 
 
 def _keys(settings: Settings) -> Finding:

@@ -122,7 +122,10 @@ class FieldMap:
                 changed[rule.of, rule.path] = rule
             else:
                 changed.pop((rule.of, rule.path), None)
-        return replace(self, rules=tuple(changed.values()))
+        try:
+            return replace(self, rules=tuple(changed.values()))
+        except Config as error:
+            raise Config(f"{where}: {error}") from None
 
 
 def _at(source: Mapping[str, Any], path: str) -> tuple[bool, Any]:

@@ -30,7 +30,7 @@ from tests.connectors.stripe.shapes import (
     summary,
 )
 
-from upkept.contract import WITHDRAWN, Fact, FactKind, Permanent, RawEvent, RecordRef, Skipped
+from upkept.contract import WITHDRAWN, Config, Fact, FactKind, Permanent, RawEvent, RecordRef, Skipped
 from upkept.people.facts import admit
 from upkept.people.fold import fold
 from upkept.testing.fixtures import load
@@ -279,6 +279,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     for step, child in inside:
         yield (*path, step)
         yield from places(child, (*path, step))
+
+
+def test_a_wrong_override_is_named_with_its_place() -> None:
+    rule = {"customer.balance": {"attribute": "credit", "convert": "coins"}}
+    with pytest.raises(Config, match=r"^shop\.toml: unknown converter 'coins' for customer\.balance"):
+        connector.fields.overridden(rule, where="shop.toml")
 
 
 def test_every_operators_override_reaches_the_person() -> None:
