@@ -31,20 +31,24 @@ class Outage:
 
 def outages(hub: Upkept, sent: Sent) -> dict[str, Outage]:
     """Freeze the broker of a running hub for 1,000 posts; then end it for good before 1,000 more."""
-    pid = hub.processes["broker"].running.pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        frozen = _posted(hub, sent)
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    found = {"frozen": _applied(hub, sent, frozen)}
+    found = {"frozen": frozen(hub, sent, hub.processes["broker"].running.pid)}
     hub.stop("broker")
-    found["gone"] = _applied(hub, sent, _posted(hub, sent))
+    found["gone"] = _applied(hub, sent, _posted(hub, sent, POSTS))
     return found
 
 
-def _posted(hub: Upkept, sent: Sent) -> Report:
-    report = phases.post(phases.job(hub, sent, connections=CONNECTIONS, seconds=60, count=POSTS))
+def frozen(hub: Upkept, sent: Sent, pid: int, *, posts: int = POSTS) -> Outage:
+    """Post while the broker's process does not move, then let it go on."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        report = _posted(hub, sent, posts)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    return _applied(hub, sent, report)
+
+
+def _posted(hub: Upkept, sent: Sent, posts: int) -> Report:
+    report = phases.post(phases.job(hub, sent, connections=CONNECTIONS, seconds=60, count=posts))
     sent.add(report)
     return report
 

@@ -83,8 +83,8 @@ class Generator:
 
     def report(self) -> Report:
         """Its report, when it is done."""
-        document = orjson.loads(self._hear())
-        self._process.wait(10)
+        with self._process:
+            document = orjson.loads(self._hear())
         for name in ("refused", "marks"):
             document[name] = {int(n): value for n, value in document[name].items()}
         return Report(**document)

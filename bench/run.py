@@ -94,11 +94,11 @@ def measure(kind: str, size: Size, folder: Path, say: report.Say) -> Outcome:
         plain = stack.enter_context(systems.afternoon(kind, folder / "afternoon"))
         sent = {system.name: Sent(_new_run(size)) for system in (hub, plain)}
         say(f"{kind}: {size.customers:,} customers and their history")
-        _warm(hub, sent["upkept"], size)
-        _warm(plain, sent["afternoon"], size)
+        warm(hub, sent["upkept"], size)
+        warm(plain, sent["afternoon"], size)
         for number in range(size.rounds):
             say(f"{kind}: round {number + 1} of {size.rounds}")
-            rounds.append(_round(port, hub, plain, sent, size))
+            rounds.append(one_round(port, hub, plain, sent, size))
             say(report.short(rounds[-1]))
         say(f"{kind}: the broker is frozen, then gone")
         hub.start_workers()
@@ -115,7 +115,7 @@ def _new_run(size: Size) -> Run:
     return Run(f"{random.randrange(1 << 32):08x}", size.customers, int(time.time()) - 20 * DAY)
 
 
-def _warm(system: Upkept | Afternoon, sent: Sent, size: Size) -> None:
+def warm(system: Upkept | Afternoon, sent: Sent, size: Size) -> None:
     """Bring the customers in, let the planner see them, and warm what is slow the first time."""
     prepared = system.prepare(sent.run)
     sent.next, sent.accepted = prepared, prepared
@@ -125,7 +125,7 @@ def _warm(system: Upkept | Afternoon, sent: Sent, size: Size) -> None:
         numbers = size.customers * (1 + size.history)
         sent.add(phases.post(phases.job(system, sent, connections=32, seconds=300, count=numbers)))
     else:
-        sent.add(phases.post(phases.job(system, sent, connections=8, seconds=3, count=500)))
+        sent.add(phases.post(phases.job(system, sent, connections=8, seconds=3, count=min(500, size.customers))))
     if sent.refused:
         raise Failed(f"{system.name} refused {len(sent.refused)} events; see its logs")
     _, left = systems.await_applied(system, sent.accepted)
@@ -135,7 +135,8 @@ def _warm(system: Upkept | Afternoon, sent: Sent, size: Size) -> None:
     system.stop("worker", "courier")
 
 
-def _round(port: int, hub: Upkept, plain: Afternoon, sent: dict[str, Sent], size: Size) -> Round:
+def one_round(port: int, hub: Upkept, plain: Afternoon, sent: dict[str, Sent], size: Size) -> Round:
+    """Every phase once, the contenders in turn. Workers run only where they are measured."""
     made, ours, theirs = Round(), sent["upkept"], sent["afternoon"]
     short = size.seconds / 2
     for connections in CONNECTIONS:
