@@ -17,6 +17,7 @@ from upkept_stripe.money import whole
 Object = Mapping[str, Any]
 
 NOTHING: Final[Object] = {}
+BRANDS: Final = {"American Express": "amex", "Diners Club": "diners"}
 
 
 def text(value: Any) -> str | None:
@@ -57,4 +58,9 @@ def card_details(card: Object) -> tuple[str | None, int | None]:
     """Brand and expiry (unix seconds) of a card-like object."""
     year, month = whole(card.get("exp_year")) or 0, whole(card.get("exp_month")) or 0
     known = 1970 <= year <= 9998 and 1 <= month <= 12
-    return text(card.get("brand")), end_of_month(year, month) if known else None
+    return _brand(text(card.get("brand"))), end_of_month(year, month) if known else None
+
+
+def _brand(shown: str | None) -> str | None:
+    """As payment methods spell it (`amex`); cards and sources of the older kind still say `American Express`."""
+    return None if shown is None else BRANDS.get(shown, shown.lower())

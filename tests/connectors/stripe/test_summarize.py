@@ -278,7 +278,9 @@ def test_the_card_that_was_charged_will_do() -> None:
     context = summary(parts(charge(payment_method="pm_9", payment_method_details=details)))
     assert (context["stripe_card_brand"], context["stripe_card_expires_at"]) == ("visa", 1_830_297_599)
     old = charge(source={"id": "card_1", "object": "card", "brand": "Visa", "exp_month": 1, "exp_year": 2020})
-    assert summary(parts(old))["stripe_card_brand"] == "Visa"
+    assert summary(parts(old))["stripe_card_brand"] == "visa"
+    older = charge(source={"id": "card_2", "object": "card", "brand": "American Express"})
+    assert summary(parts(older))["stripe_card_brand"] == "amex"
     default = {"stripe_default_payment_method": "pm_9"}
     both = [*parts(charge(payment_method="pm_9", payment_method_details=details)), attached(brand="amex")]
     assert summary(both, default)["stripe_card_brand"] == "visa"
