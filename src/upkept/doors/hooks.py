@@ -68,7 +68,10 @@ class Hooks:
         except Rejected as error:
             return self._rejected(name, error, closes=True)
         try:
-            received = await self._received(name, token, headers, sent)
+            if "content-encoding" in headers or len(sent) > LARGE:
+                received = await self._received_apart(name, token, headers, sent)
+            else:
+                received = self._verified(name, Request(body=sent, headers=headers, token=token))
             kept = await self._commits.put(received, len(sent))
         except Rejected as error:
             return self._rejected(name, error, closes=False)
@@ -84,15 +87,11 @@ class Hooks:
         metrics.accepted(name)
         return ACCEPTED
 
-    async def _received(self, name: str, token: str, headers: dict[str, str], sent: bytes) -> Received:
+    async def _received_apart(self, name: str, token: str, headers: dict[str, str], sent: bytes) -> Received:
         encoding = headers.get("content-encoding", "").strip().lower()
-        if not encoding or encoding == "identity":
-            if len(sent) <= LARGE:
-                return self._verified(name, Request(body=sent, headers=headers, token=token))
-            encoding = ""
 
         def apart() -> Received:
-            plain = body.inflate(sent, encoding) if encoding else sent
+            plain = body.inflate(sent, encoding) if encoding not in ("", "identity") else sent
             return self._verified(name, Request(body=plain, headers=headers, token=token))
 
         async with self._large:

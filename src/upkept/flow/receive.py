@@ -23,7 +23,7 @@ from upkept.contract import (
     Skipped,
 )
 from upkept.failpoints import reach
-from upkept.flow.bells import Bell, bells_for
+from upkept.flow.bells import Bell
 from upkept.flow.hub import Hub
 from upkept.people.consent import ConsentFact, admit_consent
 from upkept.people.facts import from_us
@@ -103,14 +103,12 @@ def _in_force(batch: Sequence[Received], new: Mapping[tuple[str, str], int]) -> 
         first -= {key for _, key in received.consents}
 
 
-def _bells(received: Received, new: dict[tuple[str, str], int]) -> list[Bell]:
-    plain: list[tuple[int, str]] = []
-    thin: list[tuple[int, str]] = []
+def _bells(received: Received, new: dict[tuple[str, str], int]) -> Iterator[Bell]:
+    """A bell for each new row; the publisher rings many as one."""
     for arrival in received.arrivals:
         row = new.pop((arrival.connection, arrival.dedup_key), None)
         if row is not None:
-            (thin if arrival.thin else plain).append((row, "outbound" if arrival.thin else arrival.lane))
-    return bells_for(plain) + bells_for(thin, task="fetch")
+            yield Bell("outbound", "fetch", (row,)) if arrival.thin else Bell(arrival.lane, "apply", (row,))
 
 
 def _arrival(connection: Connection, event: RawEvent, now: int) -> Arrival:
