@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = [
             pure(seeds, chosen.pure),
             on_store("SQLite", _world("sqlite://", home), seeds, chosen.sqlite),
-            on_store("PostgreSQL", _world(url, home), seeds[: max(1, chosen.postgresql // 10)], chosen.postgresql),
+            on_store("PostgreSQL", _world(url, home), seeds, chosen.postgresql),
             raced(url, home, chosen.races),
             trials(_world("sqlite://", home)),
             pure_bugs_caught(),
