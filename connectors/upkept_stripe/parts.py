@@ -21,7 +21,9 @@ STATUS: Final = "_s"
 CREATED: Final = "_at"
 CURRENCY: Final = "_c"
 
-MONTHLY: Final = "_m"  # subscription: minor units a month, None if its price has no unit amount
+GROSS: Final = "_m"  # subscription: minor units a month before its discounts, None if its price has no unit amount
+DISCOUNTS: Final = "_di"  # the ids of its discounts
+OFF: Final = "_off"  # what they take off a month, from a payload that shows their coupons; see `discounts`
 PLAN: Final = "_n"
 PRICE: Final = "_u"  # of one unit, major units
 INTERVAL: Final = "_i"

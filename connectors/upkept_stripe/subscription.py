@@ -7,18 +7,20 @@ replaced plans; discounts moved from one `discount` to a list, and their coupon 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from upkept_stripe.money import Ratio, decimal_ratio, major, per_month, unit_price, whole
+from upkept_stripe import discounts
+from upkept_stripe.money import Ratio, major, per_month, unit_price, whole
 from upkept_stripe.parts import (
     CREATED,
     CURRENCY,
+    DISCOUNTS,
     ENDS_AT,
     ENDS_THEN,
     EVERY,
+    GROSS,
     INTERVAL,
-    MONTHLY,
+    OFF,
     PAID_BY,
     PAST_DUE,
     PERIOD_END,
@@ -32,9 +34,6 @@ from upkept_stripe.shapes import NOTHING, Object, id_of, inner, rows, text
 
 DUNNING: Final = frozenset({"past_due", "unpaid"})
 """Statuses of a subscription whose payment is overdue."""
-
-LASTING: Final = frozenset({"forever", "repeating"})
-"""Durations of coupons that recur; one that counts `once` lowers an invoice, not the monthly revenue."""
 
 
 class Item(NamedTuple):
@@ -80,7 +79,8 @@ def kept(subscription: Object, items: list[Item]) -> dict[str, Any]:
         STATUS: status,
         CREATED: whole(subscription.get("created")),
         CURRENCY: text(subscription.get("currency")) or next((item.currency for item in items if item.currency), None),
-        MONTHLY: monthly(subscription, items),
+        GROSS: monthly(items),
+        DISCOUNTS: discounts.ids(subscription),
         PLAN: main.name if main else None,
         PRICE: major(unit[0], main.currency, under=unit[1]) if main and unit else None,
         INTERVAL: main.interval if main else None,
@@ -92,6 +92,9 @@ def kept(subscription: Object, items: list[Item]) -> dict[str, Any]:
         TRIAL_ENDS: whole(subscription.get("trial_end")),
         PAID_BY: id_of(subscription.get("default_payment_method")) or id_of(subscription.get("default_source")),
     }
+    off = discounts.off(subscription, _rhythm(items))
+    if off is not None:
+        fields[OFF] = off
     if status is not None and status not in DUNNING:
         fields[PAST_DUE] = None
     return fields
@@ -124,12 +127,12 @@ def period_of(subscription: Object, items: list[Item]) -> tuple[int | None, int 
     return start, end
 
 
-def monthly(subscription: Object, items: list[Item]) -> int | None:
+def monthly(items: list[Item]) -> int | None:
     """Minor units a month, rounded half up once; None if no item has a price that tells.
 
     Metered items count nothing, as their use is not known; items priced in tiers, which events do not show, count
-    nothing either. Discounts count while they recur, if the payload shows them; taxes never do. A customer's own
-    discount is not seen from here.
+    nothing either. An item's own discounts are off if the payload shows them; those of the subscription are kept
+    apart. Taxes never count, and a customer's own discount is not seen from here.
     """
     known = [item for item in items if item.monthly is not None]
     if not known:
@@ -138,10 +141,13 @@ def monthly(subscription: Object, items: list[Item]) -> int | None:
     for item in known:
         if item.monthly:
             revenue.plus(*item.monthly)
-    rhythm = per_month(known[0].interval, known[0].every) or (1, 1)
-    for coupon in _coupons(subscription):
-        _discount(revenue, coupon, rhythm)
     return revenue.rounded()
+
+
+def _rhythm(items: list[Item]) -> tuple[int, int]:
+    """How often a month the subscription bills: an amount off counts once per invoice."""
+    known = next((item for item in items if item.monthly is not None), None)
+    return (per_month(known.interval, known.every) if known else None) or (1, 1)
 
 
 def _item(item: Object) -> Item:
@@ -184,8 +190,11 @@ def _monthly(
     units = _units(1 if quantity is None else max(quantity, 0), inner(price, "transform_quantity"))
     revenue = Ratio(unit[0] * units * rhythm[0], unit[1] * rhythm[1])
     if item.get("discounts"):
-        for coupon in _coupons(item):
-            _discount(revenue, coupon, rhythm)
+        kept, less = Ratio(1), Ratio()
+        for coupon in discounts.shown_by(item).values():
+            discounts.apply(coupon, rhythm, kept, less)
+        revenue.times(kept.over, kept.under)
+        revenue.plus(-less.over, less.under)
     return max(revenue.over, 0), revenue.under
 
 
@@ -195,23 +204,3 @@ def _units(quantity: int, transform: Object) -> int:
     if size is None or size < 1:
         return quantity
     return quantity // size if transform.get("round") == "down" else -(-quantity // size)
-
-
-def _coupons(discounted: Object) -> Iterator[Object]:
-    """The recurring coupons that a payload shows; where it shows ids only, there is nothing to read."""
-    discounts = rows(discounted, "discounts")
-    if not discounts and (single := inner(discounted, "discount")):
-        discounts = [single]
-    for discount in discounts:
-        coupon = inner(discount, "coupon") or inner(inner(discount, "source"), "coupon")
-        if text(coupon.get("duration")) in LASTING:
-            yield coupon
-
-
-def _discount(revenue: Ratio, coupon: Object, rhythm: tuple[int, int]) -> None:
-    percent = decimal_ratio(coupon.get("percent_off"))
-    amount = whole(coupon.get("amount_off"))
-    if percent is not None and percent[0] <= 100 * percent[1]:
-        revenue.times(100 * percent[1] - percent[0], 100 * percent[1])
-    elif amount is not None and amount > 0:
-        revenue.plus(-amount * rhythm[0], rhythm[1])

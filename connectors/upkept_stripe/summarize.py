@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from upkept.contract import WITHDRAWN, Part, RecordRef, Said, Summary
+from upkept_stripe.discounts import net
 from upkept_stripe.lifetime import bare_id, number, paid_in_all
 from upkept_stripe.money import major
 from upkept_stripe.parts import (
@@ -41,7 +42,6 @@ from upkept_stripe.parts import (
     INTERVAL,
     INVOICE,
     MAPPED,
-    MONTHLY,
     OF_SUBSCRIPTION,
     OFF_STRIPE,
     PAID,
@@ -120,7 +120,7 @@ def _subscriptions(main: Part | None, subscriptions: Sequence[Part], invoices: S
     for one in subscriptions:
         status = one.fields.get(STATUS)
         if status in EARNING and one.fields.get(CURRENCY) == currency:
-            revenue += number(one, MONTHLY)
+            revenue += net(one.fields)
         if status in CURRENT:
             current += 1
             if (renewal := _renewal(one)) is not None:

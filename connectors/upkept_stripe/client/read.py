@@ -28,7 +28,14 @@ CARD_ON_FILE: Final = ("invoice_settings.default_payment_method", "default_sourc
 PAID_BY: Final = ("payments",)
 """Of an invoice: since basil (2025-03-31) the only link to the charge that paid it."""
 
-EXPANDED: Final[Mapping[str, tuple[str, ...]]] = {"customer": ("subscriptions", *CARD_ON_FILE), "invoice": PAID_BY}
+COUPONS: Final = ("discounts.source.coupon",)
+"""Of a subscription: what its discounts take off; elsewhere they are ids alone."""
+
+EXPANDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "customer": ("subscriptions", *CARD_ON_FILE),
+    "subscription": COUPONS,
+    "invoice": PAID_BY,
+}
 """A read-back of a customer carries the current subscriptions: one call for a person's billing context."""
 
 READABLE: Final = frozenset({"customer", "subscription", "invoice", "charge"})

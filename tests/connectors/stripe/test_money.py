@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.connectors.stripe.shapes import item, parts, price, subscription
 
+from upkept_stripe.discounts import net
 from upkept_stripe.money import THREE_DECIMAL, ZERO_DECIMAL, decimal_ratio, major
-from upkept_stripe.parts import MONTHLY
+from upkept_stripe.parts import GROSS
 
 
 @pytest.mark.parametrize(
@@ -111,4 +112,39 @@ def coupon(**more: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_month_of_a_subscription(made: dict[str, Any], monthly: int | None) -> None:
     (part,) = parts(made)
-    assert part.fields[MONTHLY] == monthly
+    assert (None if part.fields[GROSS] is None else net(part.fields)) == monthly
+
+
+def folded(*told: dict[str, Any]) -> dict[str, Any]:
+    """The fields of one subscription after these payloads, each newer than the one before."""
+    fields: dict[str, Any] = {}
+    for made in told:
+        (part,) = parts(made)
+        fields |= part.fields
+    return fields
+
+
+SHOWN = subscription(item(), discounts=[{"id": "di_1", "coupon": coupon(percent_off=25.0)}])
+NAMED = subscription(item(), discounts=["di_1"])
+
+
+def test_an_event_that_names_discounts_by_id_alone_undoes_none() -> None:
+    assert net(folded(SHOWN, NAMED)) == net(folded(NAMED, SHOWN)) == 750
+    dearer = subscription(item(price=price(2000)), discounts=["di_1"])
+    assert net(folded(SHOWN, dearer)) == 1500
+
+
+@pytest.mark.parametrize("after", [[], ["di_2"], None])
+def test_a_discount_that_is_over_takes_nothing_off(after: list[str] | None) -> None:
+    assert net(folded(SHOWN, subscription(item(), discounts=after))) == 1000
+
+
+def test_several_discounts_count_together_whether_named_or_shown() -> None:
+    both = [{"id": "di_1", "coupon": coupon(percent_off=50)}, {"id": "di_2", "coupon": coupon(amount_off=100)}]
+    assert net(folded(subscription(item(), discounts=both))) == 400
+    assert net(folded(subscription(item(), discounts=both), subscription(item(), discounts=["di_2", "di_1"]))) == 400
+
+
+def test_a_discount_in_both_of_its_old_places_is_one() -> None:
+    inline = {"id": "di_1", "coupon": coupon(percent_off=25.0)}
+    assert net(folded(subscription(item(), discount=inline, discounts=["di_1"]))) == 750

@@ -1,0 +1,92 @@
+"""What recurring discounts take off a subscription's month, kept apart from its gross amount.
+
+Newer events name a subscription's discounts by id alone (`"discounts": ["di_1"]`); only older ones and expanded reads
+show the coupon. So a payload always says which discounts there are, and says what they take off only if it shows it:
+an event with ids alone neither adds a discount nor undoes one that another payload told of.
+
+All coupons together are one linear map of the gross month, `gross * a - b`, kept as text with exact fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from upkept_stripe.money import Ratio, decimal_ratio, whole
+from upkept_stripe.parts import DISCOUNTS, GROSS, OFF
+from upkept_stripe.shapes import Object, id_of, inner, rows, text
+
+LASTING: Final = frozenset({"forever", "repeating"})
+"""Durations of coupons that recur; one that counts `once` lowers an invoice, not the monthly revenue."""
+
+
+def ids(subscription: Object) -> str | None:
+    """The ids of its discounts, sorted; None if it has none."""
+    named = subscription.get("discounts")
+    listed = named.get("data") if isinstance(named, dict) else named
+    found = {id for one in listed if (id := _id(one))} if isinstance(listed, list) else set()
+    if not found and (single := inner(subscription, "discount")):
+        found = {id for one in [single] if (id := _id(one))}
+    return ",".join(sorted(found)) or None
+
+
+def off(subscription: Object, rhythm: tuple[int, int]) -> str | None:
+    """What the coupons shown take off a month of such billing periods; None if no coupon is shown."""
+    shown = shown_by(subscription)
+    if not shown:
+        return None
+    kept, less = Ratio(1), Ratio()
+    for coupon in shown.values():
+        apply(coupon, rhythm, kept, less)
+    return f"{','.join(sorted(shown))}|{kept.over}/{kept.under}|{less.over}/{less.under}"
+
+
+def net(fields: Mapping[str, Any]) -> int:
+    """A folded subscription's month in minor units, its known recurring discounts taken off."""
+    gross, told, current = fields.get(GROSS), fields.get(OFF), fields.get(DISCOUNTS)
+    if not isinstance(gross, int) or isinstance(gross, bool):
+        return 0
+    if not isinstance(told, str) or not isinstance(current, str):
+        return gross
+    of, kept, less = told.split("|")
+    if not set(of.split(",")) <= set(current.split(",")):
+        return gross  # these discounts are over
+    (a, b), (c, d) = (map(int, fraction.split("/")) for fraction in (kept, less))
+    month = Ratio(gross * a, b)
+    month.plus(-c, d)
+    return month.rounded() or 0
+
+
+def shown_by(discounted: Object) -> dict[str, Object]:
+    """The coupons that a payload of a subscription or an item shows, by the id of their discount."""
+    discounts = rows(discounted, "discounts")
+    if not discounts and (single := inner(discounted, "discount")):
+        discounts = [single]
+    found = {}
+    for discount in discounts:
+        if (coupon := _coupon(discount)) and (id := _id(discount)):
+            found[id] = coupon
+    return found
+
+
+def apply(coupon: Object, rhythm: tuple[int, int], kept: Ratio, less: Ratio) -> None:
+    """Lower the map `revenue * kept - less` by one coupon that recurs."""
+    percent, amount = decimal_ratio(coupon.get("percent_off")), whole(coupon.get("amount_off"))
+    if text(coupon.get("duration")) not in LASTING:
+        return
+    if percent is not None and percent[0] <= 100 * percent[1]:
+        for part in (kept, less):
+            part.times(100 * percent[1] - percent[0], 100 * percent[1])
+    elif amount is not None and amount > 0:
+        less.plus(amount * rhythm[0], rhythm[1])
+
+
+def _id(discount: Any) -> str | None:
+    """Of a discount, expanded or not; of its coupon where the discount has none (the oldest shapes)."""
+    if not isinstance(discount, dict):
+        return id_of(discount)
+    return id_of(discount) or id_of(_coupon(discount)) or "discount"
+
+
+def _coupon(discount: Object) -> Object:
+    return inner(discount, "coupon") or inner(inner(discount, "source"), "coupon")
