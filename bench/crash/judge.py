@@ -78,7 +78,7 @@ def _rebuilt(hub: Hub, scratch: Path) -> list[str]:
     fresh = Hub(
         store=open_store(url), connections=hub.connections, keys=hub.keys, policies=hub.policies, settings=hub.settings
     )
-    names = ("connection", "dedup_key", "kind", "body", "received_at", "lane", "thin", "run")
+    names = ("connection", "dedup_key", "kind", "body", "received_at", "lane", "lowering", "thin", "run")
     with hub.store.read() as source:
         query = f"SELECT {', '.join(names)} FROM inbox WHERE state = 'done' ORDER BY id"  # noqa: S608
         arrivals = [Arrival(**dict(zip(names, row, strict=True))) for row in source.exec_driver_sql(query)]

@@ -18,6 +18,7 @@ from upkept.contract import Config
 NAMES: Final = frozenset(
     {
         "receive.before_commit",
+        "receive.opt_out_inserted",
         "receive.after_commit",
         "publish.before",
         "publish.after",

@@ -206,6 +206,21 @@ def test_forget(on: Stage, upkept: Upkept) -> None:
     assert (again.status, again.out, "nothing here" in again.err) == (4, "", True)
 
 
+def test_what_cannot_be_read_and_may_hold_an_opt_out_is_named(on: Stage, upkept: Upkept) -> None:
+    with on.hub.store.write() as connection:
+        run, _ = runs.start(connection, "import", "csv", {}, on.now)
+    kept = on.say("csv", row("a@x.example", 9), run=run.id, lowering="may")
+    on.body(kept, b"a@x.example, of a format nobody knows")
+    named = f"may hold an opt-out: 1 of the inbox ({kept});"
+    for command in (["undo", str(run.id)], ["forget", "csv"]):
+        assert upkept(*command, "--dry-run", "--json").document["unread_kept"] == [kept]
+        assert named in upkept(*command, "--dry-run").out
+        done = upkept(*command, "--yes", "--json")
+        assert (done.status, named in done.document["reason"]) == (0, True)
+    assert upkept("erase", "1", "--dry-run", "--json").document["would_erase"]["deliveries_unread"] == [kept]
+    assert f"what they say goes with them (inbox {kept})" in upkept("erase", "1", "--yes").out
+
+
 def test_undo_and_its_way_back(on: Stage, upkept: Upkept) -> None:
     with on.hub.store.write() as connection:
         run, _ = runs.start(connection, "import", "csv", {}, on.now)

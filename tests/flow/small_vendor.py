@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from upkept.contract import (
     Connector,
+    Consent,
     Context,
     Fact,
     FactKind,
@@ -34,6 +35,7 @@ from upkept.registry import Connection
 from upkept.settings import Settings
 from upkept.store import inbox, runs
 from upkept.store.engine import Store
+from upkept.store.inbox import Lowering
 from upkept.store.runs import Run
 
 PAGE = 5
@@ -71,7 +73,10 @@ class Nothing:
 
 @dataclass
 class Vendor:
-    """`fail_at` maps the number of a call (from 1) to what it raises; `calls` counts them."""
+    """`fail_at` maps the number of a call (from 1) to what it raises; `calls` counts them.
+
+    `repaired` is a fixed mapping: what was broken can be read.
+    """
 
     customers: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -81,6 +86,8 @@ class Vendor:
     while_asked: Callable[[], object] = lambda: None
     states_total: bool = True
     poll: float = 900.0
+    lowering: frozenset[str] = frozenset()
+    repaired: bool = False
 
     def put(self, id: str, **fields: Any) -> None:
         self.customers[id] = {"id": id, **self.customers.get(id, {}), **fields}
@@ -153,11 +160,18 @@ class Vendor:
         # A test's clock does not wait, so the quota must not.
         connector: Connector[Nothing] = Connector(
             name="small", config=Nothing, kinds=frozenset({"customer.updated", "read.customer"}), fields=FIELDS,
-            normalize=normalize, pull=self.pull, fetch=self.fetch, api_calls=1e6, api_slots=2,
+            normalize=self.normalize, pull=self.pull, fetch=self.fetch, api_calls=1e6, api_slots=2,
+            lowering=self.lowering,
         )  # fmt: skip
         return Connection(
             name=name, connector=connector, config=Nothing(), fields=FIELDS, account="small:1", rank=20, poll=self.poll
         )
+
+
+    def normalize(self, event: RawEvent, fields: FieldMap, /) -> list[Statement]:
+        if self.repaired:
+            return normalize(replace(event, body=event.body.replace(b'"broken": true', b'"broken": false')), fields)
+        return normalize(event, fields)
 
 
 def normalize(event: RawEvent, fields: FieldMap, /) -> list[Statement]:
@@ -173,7 +187,11 @@ def normalize(event: RawEvent, fields: FieldMap, /) -> list[Statement]:
         return [Fact(record=ref, observed_at=at, kind=kind, deleted=True)]
     claims = {"email": customer["email"]} if "email" in customer else {}
     mapped = fields.apply("customer", customer)
-    return [Fact(record=ref, fields=mapped, claims=claims, observed_at=at, kind=kind, snapshot=True, deleted=False)]
+    fact = Fact(record=ref, fields=mapped, claims=claims, observed_at=at, kind=kind, snapshot=True, deleted=False)
+    if not customer.get("unsubscribed"):
+        return [fact]
+    moment = None if customer.get("undated") else at
+    return [fact, Consent(act="opt_out", record=ref, address=customer.get("email"), at=moment)]
 
 
 def hub_of(store: Store, home: Path, *vendors: Connection) -> Hub:
@@ -240,7 +258,10 @@ def inbox_states(hub: Hub) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def arrive(hub: Hub, event: Mapping[str, Any], clock: Clock, *, thin: bool = False, name: str = "acme") -> int:
+def arrive(
+    hub: Hub, event: Mapping[str, Any], clock: Clock, *, thin: bool = False, name: str = "acme",
+    lowering: Lowering = "no",
+) -> int:  # fmt: skip
     """An event as a webhook brought it; the id of its row."""
     with hub.store.write() as connection:
         new = inbox.store(
@@ -253,6 +274,7 @@ def arrive(hub: Hub, event: Mapping[str, Any], clock: Clock, *, thin: bool = Fal
                     body=json.dumps(event).encode(),
                     received_at=clock(),
                     thin=thin,
+                    lowering=lowering,
                 )
             ],
         )

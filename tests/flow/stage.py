@@ -45,7 +45,7 @@ from upkept.settings import Identity, Settings
 from upkept.sources import STATEMENTS, VENDOR_RANK
 from upkept.sources.envelope import decode, encode
 from upkept.store.engine import Store
-from upkept.store.inbox import Arrival
+from upkept.store.inbox import Arrival, Lowering
 from upkept.store.tables import inbox
 
 BEGIN = 1_767_225_600
@@ -160,12 +160,12 @@ class Stage:
     count: int = 0
 
     def say(self, connection: str, *said: Statement, key: str = "", received: int | None = None, run: int | None = None,
-            kind: str = STATEMENTS) -> int:  # fmt: skip
+            kind: str = STATEMENTS, lowering: Lowering = "no") -> int:  # fmt: skip
         """Store a delivery; its inbox id, or 0 if it is known already."""
         self.count += 1
         arrival = Arrival(
             connection=connection, dedup_key=key or f"event {self.count}", kind=kind, body=encode(said),
-            received_at=self.now if received is None else received, run=run,
+            received_at=self.now if received is None else received, run=run, lowering=lowering,
         )  # fmt: skip
         consents = self._opt_outs(connection, arrival, said)
         (kept,) = keep(self.hub, [Received((arrival,), consents)], now=self.now)

@@ -144,8 +144,8 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_reason(on: Stage) -> None
 
 def test_a_consent_delivery_never_goes_dead(on: Stage) -> None:
     on.mapping.broken = {"bad"}
-    id_ = on.say("shop", customer("cus_1", 1), key="bad")
-    on.run("UPDATE inbox SET lane = 'consent', attempts = 10000")
+    id_ = on.say("shop", customer("cus_1", 1), key="bad", lowering="may")
+    on.run("UPDATE inbox SET lane = 'bulk', attempts = 32767")
     applied = on.apply(id_)
     assert (applied.dead, applied.retried) == (0, 1)
     ((state, due),) = on.rows("SELECT state, next_attempt_at FROM inbox")

@@ -221,6 +221,7 @@ def _document(erasure: Erasure) -> dict[str, Any]:
         "records": [{"connection": key.connection, "type": key.type, "id": key.id} for key in erasure.records],
         **{name: count for name, count in asdict(erasure.tally).items() if name != "records"},
         "deliveries_blanked": erasure.rows,
+        "deliveries_unread": list(erasure.unread),
         "identifiers": [list(one) for one in erasure.erased],
         "identifiers_left": [list(one) for one in erasure.left],
         "deletes_queued": list(erasure.vendors + erasure.unknown),
@@ -237,6 +238,13 @@ def _erasure(erasure: Erasure, *, done: bool) -> Iterator[str]:
         f"  {tally.parts:,} parts, {tally.facts:,} facts, {tally.events:,} events; "
         f"{erasure.rows:,} deliveries {'were' if done else 'are'} blanked"
     )
+    if erasure.unread:
+        yield (
+            f"  among them are {len(erasure.unread):,} that may hold an opt-out and cannot be read: what they say goes "
+            f"with them (inbox {' '.join(map(str, erasure.unread))})"
+        )
+        if not done:
+            yield "  to keep it, fix the connector first and run: upkept replay with these ids"
     yield f"  refused from now on: {', '.join(value for _, value in erasure.erased) or 'their records alone'}"
     if erasure.left:
         left = ", ".join(value for _, value in erasure.left)

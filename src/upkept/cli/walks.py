@@ -168,17 +168,21 @@ def _tell_estate(name: str, estate: Estate, as_json: bool) -> None:
     if as_json:
         print_json({
             "would_forget": name, "records": estate.records, "parts": estate.parts, "deliveries": estate.deliveries,
-            "opt_outs_left": estate.opt_outs,
+            "opt_outs_left": estate.opt_outs, "unread_kept": list(estate.unread),
         })  # fmt: skip
     else:
         print_lines(_estate(None, name, estate))
 
 
 def _estate(hub: Hub | None, name: str, estate: Estate) -> Iterator[str]:
+    from upkept.flow.carry import kept
+
     yield (
         f"to be forgotten of {name}: {estate.records:,} records, {estate.parts:,} parts, "
         f"{estate.deliveries:,} deliveries; {estate.opt_outs:,} opt-outs stay"
     )
+    if estate.unread:
+        yield kept(estate.unread)
     if hub is not None and name in hub.settings.connections:
         yield f"{name} is still configured: what it sends from now on is taken in. Take it out of upkept.toml first?"
 
@@ -187,13 +191,15 @@ def _tell_extent(extent: Extent, as_json: bool) -> None:
     if as_json:
         print_json({
             "would_undo": extent.run.id, "facts": extent.facts, "records": extent.records, "waiting": extent.waiting,
-            "opt_outs_left": extent.opt_outs, "some_compacted": extent.compacted,
+            "opt_outs_left": extent.opt_outs, "unread_kept": list(extent.unread), "some_compacted": extent.compacted,
         })  # fmt: skip
     else:
         print_lines(_extent(extent))
 
 
 def _extent(extent: Extent) -> Iterator[str]:
+    from upkept.flow.carry import kept
+
     run = extent.run
     yield (
         f"to be undone of run {run.id} ({run.kind} of {run.connection or 'everything'}): {extent.facts:,} facts about "
@@ -201,5 +207,7 @@ def _extent(extent: Extent) -> Iterator[str]:
     )
     if extent.opt_outs:
         yield f"{extent.opt_outs:,} opt-outs stay: no undo lifts one"
+    if extent.unread:
+        yield kept(extent.unread)
     if extent.compacted:
         yield "the run is older than the floor: facts of it that were compacted stay"

@@ -54,17 +54,21 @@ def rows_in_trouble(hub: Hub, ended: Iterable[Outcome], *, now: int) -> None:
         if outcome.state == "dead":
             cure = f"see upkept inbox --state dead; after a fix: upkept replay --state dead --connection {name}"
             sound(hub, dead_key(name), name, f"a delivery cannot be applied: {outcome.reason}", cure, now=now)
-        elif outcome.state == "new" and outcome.row.lane == "consent":
-            cure = "fix the connector's normalize; the delivery is kept and tried again every hour, for ever"
+        elif outcome.state == "new" and outcome.row.lowering != "no":
+            cure = "fix the connector; the delivery is kept and tried again every hour, for ever"
             sound(hub, opt_out_key(name), name, f"an opt-out cannot be read: {outcome.reason}", cure, now=now)
 
 
 def opt_outs_read(hub: Hub, done: Iterable[Claimed], *, now: int) -> None:
     """Opt-outs that once failed are applied now: their alert is over when none is left."""
-    names = {row.connection for row in done if row.lane == "consent" and row.attempts}
-    for name in sorted(names):
+    settle_opt_outs(hub, {row.connection for row in done if row.lowering != "no" and row.attempts}, now=now)
+
+
+def settle_opt_outs(hub: Hub, names: Iterable[str], *, now: int) -> None:
+    """The alert about a connection's unread opt-outs is over when none is left."""
+    for name in sorted(set(names)):
         with hub.store.read() as open_store:
-            left = inbox.failing(open_store, name, lane="consent")
+            left = inbox.unread(open_store, name)
         if not left:
             settle(hub, opt_out_key(name), now=now)
 

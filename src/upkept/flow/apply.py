@@ -7,14 +7,15 @@ transaction, so a worker that slept through its lease cannot write.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from upkept.contract import Retryable
 from upkept.failpoints import reach
-from upkept.flow import alarm
+from upkept.flow import alarm, opt_outs
 from upkept.flow.bells import Bell
+from upkept.flow.carry import opt_outs_alone
 from upkept.flow.component import TRIES, Unsettled, holding
 from upkept.flow.effect import write
 from upkept.flow.hub import Hub
@@ -22,7 +23,7 @@ from upkept.flow.normalize import Work, failed, normalize
 from upkept.flow.plan import Plan, plan
 from upkept.flow.refuse import refuse
 from upkept.flow.settle import Effect
-from upkept.store import inbox, runs
+from upkept.store import consent, inbox, runs
 from upkept.store.inbox import Claimed, Outcome
 
 log = structlog.get_logger(__name__)
@@ -67,8 +68,12 @@ def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int], beside: bool 
         works, ended = normalize(hub, [row for row in rows if not row.thin], now=now())
         _settle_outcomes(hub, ended, applied, now())
         at_once = AT_ONCE[hub.store.dialect]
+        void = [work for work in works if work.is_void]
+        works = [work for work in works if not work.is_void] if void else works
         for start in range(0, len(works), at_once):
             _apply(hub, works[start : start + at_once], applied, now)
+        for work in void:
+            _apply(hub, [work], applied, now)
     return applied
 
 
@@ -96,7 +101,21 @@ def _apply(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]
             for work in works:
                 _apply(hub, [work], applied, now)
             return
-        _settle_outcomes(hub, [failed(works[0].row, error, now=now())], applied, now())
+        _settle_outcomes(hub, [failed(_kept(hub, works[0], now()), error, now=now())], applied, now())
+
+
+def _kept(hub: Hub, work: Work, now: int) -> Claimed:
+    """The row of a delivery that cannot be applied. Its opt-outs are in force, and it is tried for ever for them."""
+    row = work.row
+    if not work.opts_out:
+        return row
+    key = opt_outs.row_key(row.connection, row.dedup_key)
+    said = opt_outs.among(hub, row.connection, work.consents, received_at=row.received_at)
+    with hub.store.write() as connection:
+        consent.insert(connection, [(fact, key) for fact in said], now=now)
+        if row.lowering == "no":
+            inbox.may_lower(connection, row.id)
+    return row if row.lowering != "no" else replace(row, lowering="may")
 
 
 def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], int]) -> None:
@@ -105,11 +124,13 @@ def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], in
         with hub.store.write() as connection:
             moment = now()
             refused = refuse(connection, hub, planned, now=moment)
-            effect = write(connection, hub, planned, now=moment, also=also)
-            outcomes = [refused.get(w.row.id) or Outcome(w.row, "done") for w in works]
+            take = opt_outs_alone if works[0].is_void else write
+            effect = take(connection, hub, planned, now=moment, also=also)
+            outcomes = [refused.get(w.row.id) or w.end for w in works]
             _count_runs(connection, outcomes, effect.news)
             if not inbox.finish(connection, outcomes):
                 raise FenceBroken
+            inbox.remove(connection, [w.row.id for w in works if w.row.lowering == "forgotten"])
             reach("apply.before_commit")
         return planned, outcomes, effect
 
@@ -133,6 +154,7 @@ def _settle_outcomes(hub: Hub, outcomes: Sequence[Outcome], applied: Applied, no
             return
     _count(applied, outcomes)
     alarm.rows_in_trouble(hub, outcomes, now=now)
+    alarm.opt_outs_read(hub, (one.row for one in outcomes if one.state == "skipped"), now=now)
 
 
 def _count_runs(connection: object, outcomes: Sequence[Outcome], news: set[int]) -> None:

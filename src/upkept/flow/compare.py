@@ -1,7 +1,8 @@
 """What a page of a pull says that the store does not know yet (R5): the rest never reaches the inbox.
 
 Only reads (`read.<type>`) are compared, with the heads of their records. An event's own id tells whether it is
-known. A read that cannot be understood goes on to the inbox, where it fails visibly.
+known. A read that cannot be understood goes on to the inbox, where it fails visibly. The opt-outs of what is news are
+in force with the commit that stores it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Connection as Store
 
 from upkept.contract import Consent, Fact, Link, RawEvent, Skipped, Statement
+from upkept.flow import opt_outs
 from upkept.flow.bells import Bell, bells_for
 from upkept.flow.hub import Hub
+from upkept.flow.opt_outs import OptOut
+from upkept.people.consent import ConsentFact
 from upkept.people.facts import Admitted, admit, from_us
 from upkept.people.fold import Head, says_nothing_new
 from upkept.people.values import Json
 from upkept.registry import Connection
-from upkept.store import inbox, records
+from upkept.store import consent, inbox, records
 from upkept.store.inbox import Arrival
 
 READ = "read."
@@ -42,9 +46,11 @@ class Difference:
 
 @dataclass(slots=True)
 class Compared:
-    """A page, compared: `news` go to the inbox; `shown` are the records (id -> type) that the page listed."""
+    """A page, compared: `news` go to the inbox, with what of them takes consent away in `opt_outs`, by event id;
+    `shown` are the records (id -> type) that the page listed."""
 
     news: list[RawEvent] = field(default_factory=list)
+    opt_outs: dict[str, list[ConsentFact]] = field(default_factory=dict)
     known: int = 0
     shown: dict[str, str] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
@@ -57,15 +63,20 @@ def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, rec
     for event in events:
         if not event.kind.startswith(READ) or event.thin:
             compared.news.append(event)
+            mark = opt_outs.lowering(connection, event.kind)
+            _note(compared, event, opt_outs.read(hub, connection, event, mark, received_at=received_at))
             continue
         try:
             statements = _statements(connection, event, received_at)
         except Skipped:
             compared.known += 1
             continue
-        except Exception:
+        except Exception as error:
             compared.news.append(event)
+            if opt_outs.lowering(connection, event.kind) != "no":
+                opt_outs.unreadable(connection, event, error)
             continue
+        _note(compared, event, opt_outs.among(hub, connection.name, statements, received_at=received_at))
         facts = [admit(connection.name, one, received_at=received_at) for one in statements if isinstance(one, Fact)]
         # Consent and links have no head to be compared with; what happened to an object is told with its facts.
         comparable = bool(facts) and not any(isinstance(one, Consent | Link) for one in statements)
@@ -80,6 +91,11 @@ def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, rec
         for fact in facts:
             compared.differences.extend(_differences(hub.record_id(fact.key), fact, heads))
     return compared
+
+
+def _note(compared: Compared, event: RawEvent, said: list[ConsentFact]) -> None:
+    if said:
+        compared.opt_outs.setdefault(event.id, []).extend(said)
 
 
 def _statements(connection: Connection, event: RawEvent, received_at: int) -> list[Statement]:
@@ -115,23 +131,43 @@ def _differences(record: str, fact: Admitted, heads: dict[str, Head]) -> Iterato
         yield Difference(record, key.type, key.id, new, "deleted", head.deleted, doc["d"])
 
 
-def keep(open_store: Store, arrivals: Sequence[Arrival]) -> dict[int, Arrival]:
-    """Store what a vendor was asked for; the new rows by id.
+def keep(
+    open_store: Store, arrivals: Sequence[Arrival], said: Mapping[str, Sequence[ConsentFact]], *, now: int
+) -> dict[int, Arrival]:
+    """Store what a vendor was asked for, and put its opt-outs (`said`, by event id) in force; the new rows by id.
 
     A read whose id was seen before says something new all the same (the comparison found so, or it was asked for
     just now): it is kept under an id of its own.
     """
     by_key = {(one.connection, one.dedup_key): one for one in arrivals}
     new = inbox.store(open_store, arrivals)
-    again = [
-        replace(one, dedup_key=f"{one.dedup_key}@{one.received_at}")
+    again = {
+        key: replace(one, dedup_key=f"{one.dedup_key}@{one.received_at}")
         for key, one in by_key.items()
         if key not in new and one.kind.startswith(READ)
-    ]
+    }
     if again:
-        by_key |= {(one.connection, one.dedup_key): one for one in again}
-        new |= inbox.store(open_store, again)
+        by_key |= {(one.connection, one.dedup_key): one for one in again.values()}
+        new |= inbox.store(open_store, list(again.values()))
+    in_force = list(_in_force(arrivals, said, again, new))
+    if in_force:
+        consent.insert(open_store, in_force, now=now)
     return {row: by_key[key] for key, row in new.items()}
+
+
+def _in_force(
+    arrivals: Iterable[Arrival],
+    said: Mapping[str, Sequence[ConsentFact]],
+    again: Mapping[tuple[str, str], Arrival],
+    new: Mapping[tuple[str, str], int],
+) -> Iterator[OptOut]:
+    """As at the door, one that has only the time of its arrival counts with a row that is new."""
+    for arrival in arrivals:
+        kept = again.get((arrival.connection, arrival.dedup_key), arrival)
+        is_new = (kept.connection, kept.dedup_key) in new
+        for fact in said.get(arrival.dedup_key, ()):
+            if is_new or fact.at != arrival.received_at:
+                yield fact, opt_outs.row_key(kept.connection, kept.dedup_key)
 
 
 def bells(new: Mapping[int, Arrival]) -> tuple[Bell, ...]:

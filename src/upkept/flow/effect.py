@@ -119,6 +119,7 @@ def _statements(connection: Connection, plan: Plan, effect: Effect, now: int) ->
     """Consent, links and timeline: each insert says what was news."""
     if plan.consents:
         new = consent.insert(connection, [(fact, key) for fact, key, _ in plan.consents], now=now)
+        new |= _in_force_before(connection, plan, new)
         effect.news.update(row for fact, _, row in plan.consents if fact.id in new)
         holders = claims.holders(connection, [("email", address) for address in sorted(plan.consent_addresses)])
         effect.dirty |= plan.consent_records | (holders & effect.records.keys())
@@ -127,3 +128,10 @@ def _statements(connection: Connection, plan: Plan, effect: Effect, now: int) ->
     if plan.events:
         happened = timeline.insert(connection, [event for event, _ in plan.events])
         effect.news.update(row for event, row in plan.events if event[:2] in happened)
+
+
+def _in_force_before(connection: Connection, plan: Plan, new: set[str]) -> set[str]:
+    """Opt-outs that came with a page are in force since it was stored; they are news of their rows all the same."""
+    pulled = {row.id for row in plan.rows if row.run is not None and row.epoch == 1}
+    keys = {fact.id: key for fact, key, row in plan.consents if row in pulled and fact.id not in new}
+    return consent.brought(connection, keys) if keys else set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from upkept.flow import alarm
 from upkept.flow.bury import Doomed, forbidden, held_by, held_by_others, identifiers_of
 from upkept.flow.bury import bury as bury_records
 from upkept.flow.component import Outgrown, holding
@@ -34,6 +35,7 @@ from upkept.store.records import Record
 class Erasure:
     """What an erasure removes, or would. `left` are identifiers without a tombstone; `rows` bodies are blanked.
 
+    `unread` are those deliveries among them that may hold an opt-out nobody could read: it goes with them.
     `vendors` are the connections that are asked to delete; of those in `unknown` nothing is configured here any more.
     """
 
@@ -41,6 +43,7 @@ class Erasure:
     records: tuple[RecordKey, ...]
     tally: Tally
     rows: int
+    unread: tuple[int, ...]
     erased: tuple[Identifier, ...]
     left: tuple[Identifier, ...]
     vendors: tuple[str, ...]
@@ -66,12 +69,15 @@ def preview(hub: Hub, name: str) -> Erasure:
         scope = _scope(connection, hub, name)
         tally = erasure.tally(connection, scope.every)
     found, _ = search(hub, scope.wanted)
-    return _report(hub, scope, tally, len(found))
+    return _report(hub, scope, tally, len(found.over) + len(found.waiting), found.unread)
 
 
 def erase(hub: Hub, name: str, *, now: int, actor: str) -> Erasure:
     """Erase the person known as `name`. There is no way back. Raises what `find` raises."""
-    return holding(lambda also: _erase(hub, name, also, now, actor))
+    erasure = holding(lambda also: _erase(hub, name, also, now, actor))
+    if erasure.unread:
+        alarm.settle_opt_outs(hub, hub.connections, now=now)
+    return erasure
 
 
 def bury(hub: Hub, keys: Collection[RecordKey], identifiers: Collection[Identifier], *, at: int, now: int) -> int:
@@ -102,23 +108,24 @@ def remove(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, also: 
 def _erase(hub: Hub, name: str, also: frozenset[str], now: int, actor: str) -> Erasure:
     with hub.store.read() as connection:
         scope = _scope(connection, hub, name)
-    rows, last = search(hub, scope.wanted)
+    found, last = search(hub, scope.wanted)
     with hub.store.write() as connection:
         stored_tombstones.alone(connection)
         # By the id, which resolves whatever happened to the name meanwhile.
         scope_now = _scope(connection, hub, scope.person)
         if not scope.wanted.covers(scope_now.wanted):
             raise Outgrown(frozenset(scope_now.every))
-        more = search_rest(connection, hub, scope_now.wanted, after=last)
+        search_rest(connection, hub, scope_now.wanted, found, after=last)
         tally = erasure.tally(connection, scope_now.every)
-        blanked = traces.blank(connection, traces.over(connection, [*rows, *more]))
+        blanked = traces.blank(connection, traces.over(connection, found.over))
+        blanked += traces.give_up(connection, found.waiting)
         stones = tombstones(
             [r.key for r in scope_now.every.values()], scope_now.stated - scope_now.left, at=now, subject=hub.tombstone
         )
         stored_tombstones.lay(connection, stones)
         remove(connection, hub, {id_: (r.key, r.part) for id_, r in scope_now.whole.items()}, now=now, also=also)
         audit.note(connection, "erase", [scope_now.person, *sorted(scope_now.whole)], actor=actor, now=now)
-    return _report(hub, scope_now, tally, blanked)
+    return _report(hub, scope_now, tally, blanked, found.unread)
 
 
 def _bury(
@@ -147,13 +154,14 @@ def _scope(connection: Connection, hub: Hub, name: str) -> _Scope:
     return _Scope(person, whole, every, frozenset(stated), frozenset(left))
 
 
-def _report(hub: Hub, scope: _Scope, tally: Tally, rows: int) -> Erasure:
+def _report(hub: Hub, scope: _Scope, tally: Tally, rows: int, unread: Iterable[int]) -> Erasure:
     vendors = {record.key.connection for record in scope.whole.values()} - set(RESERVED)
     return Erasure(
         person=scope.person,
         records=tuple(sorted(record.key for record in scope.whole.values())),
         tally=tally,
         rows=rows,
+        unread=tuple(unread),
         erased=tuple(sorted(scope.stated - scope.left)),
         left=tuple(sorted(scope.left)),
         vendors=tuple(sorted(vendors & hub.connections.keys())),

@@ -1,18 +1,20 @@
 """Fetch: what a thin event points at, and records that are to be read back (SEMANTICS E).
 
 The vendor is asked outside of any transaction. An answer is a new inbox row, stored in the transaction that ends
-the thin row or the wish, so `normalize` stays pure. Its time is the moment before the vendor was asked.
+the thin row or the wish, so `normalize` stays pure; its opt-outs are in force with it. Its time is the moment before
+the vendor was asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from upkept.contract import Config, Permanent, RawEvent, Retryable, Skipped
-from upkept.flow import alarm
+from upkept.flow import alarm, opt_outs
 from upkept.flow.bells import Bell
 from upkept.flow.compare import READ, bells, keep
 from upkept.flow.context import VendorContext
@@ -107,24 +109,29 @@ def _complete(hub: Hub, row: Claimed, away: dict[str, Retryable], paused: frozen
             _hold(hub, connection, error, now())
         _end(hub, row, error, now)
         return ()
-    return _answered(hub, row, answer, asked_at)
+    return _answered(hub, row, connection, answer, asked_at, now)
 
 
-def _answered(hub: Hub, row: Claimed, answer: RawEvent, asked_at: int) -> tuple[Bell, ...]:
+def _answered(
+    hub: Hub, row: Claimed, connection: Connection, answer: RawEvent, asked_at: int, now: Now
+) -> tuple[Bell, ...]:
     # An event completed under its own id would be taken for the thin row itself.
-    key = f"{answer.id}@fetched" if answer.id == row.dedup_key else answer.id
+    event = replace(answer, id=f"{answer.id}@fetched") if answer.id == row.dedup_key else answer
     arrival = Arrival(
-        connection=row.connection, dedup_key=key, kind=answer.kind, body=answer.body, received_at=asked_at,
-        lane=row.lane, run=row.run,  # type: ignore[arg-type]  # a claimed row's lane is one of ours
+        connection=row.connection, dedup_key=event.id, kind=event.kind, body=event.body, received_at=asked_at,
+        lane=row.lane,  # type: ignore[arg-type]  # a claimed row's lane is one of ours
+        lowering=opt_outs.lowering(connection, event.kind) if row.lowering == "no" else row.lowering, run=row.run,
     )  # fmt: skip
+    said = opt_outs.read(hub, connection, event, arrival.lowering, received_at=asked_at)
     with hub.store.write() as open_store:
-        new = keep(open_store, [arrival])
+        new = keep(open_store, [arrival], {event.id: said}, now=asked_at)
         if not new and row.run is not None:
             runs.add(open_store, row.run, unchanged=1)
         if not inbox.finish(open_store, [Outcome(row, "done", None if new else "known already")]):
             log.warning("fence_broken", inbox_id=row.id, cure="none needed: another worker took the row over")
             open_store.rollback()
             return ()
+    alarm.opt_outs_read(hub, [row], now=now())
     return bells(new)
 
 
@@ -139,6 +146,8 @@ def _end(hub: Hub, row: Claimed, error: Exception, now: Now) -> None:
     if outcome.state == "dead":
         cure = f"after a fix: upkept replay {row.id}"
         alarm.sound(hub, f"fetch:{row.connection}", row.connection, outcome.reason or "", cure, now=now())
+    elif not isinstance(error, Retryable):
+        alarm.rows_in_trouble(hub, [outcome], now=now())
 
 
 def _pause_row(hub: Hub, row: Claimed, reason: str, now: Now) -> None:
@@ -164,10 +173,12 @@ def _read(hub: Hub, due: Due, away: set[str], now: Now) -> tuple[Bell, ...]:
         _unread(hub, due, connection, error, away, now())
         return ()
     arrival = Arrival(
-        connection=due.connection, dedup_key=answer.id, kind=answer.kind, body=answer.body, received_at=asked_at
+        connection=due.connection, dedup_key=answer.id, kind=answer.kind, body=answer.body, received_at=asked_at,
+        lowering=opt_outs.lowering(connection, answer.kind),
     )  # fmt: skip
+    said = opt_outs.read(hub, connection, answer, arrival.lowering, received_at=asked_at)
     with hub.store.write() as open_store:
-        new = keep(open_store, [arrival])
+        new = keep(open_store, [arrival], {answer.id: said}, now=asked_at)
         if not readbacks.settle(open_store, due, again_at=now() + READ_AGAIN):
             open_store.rollback()
             return ()

@@ -2,26 +2,29 @@
 
 Its records go with their parts, facts, events, claims and links; what it said to raise consent; what its deliveries
 hold; where its pull stood. It works for a connection that is configured no more. One that is configured begins anew.
+A delivery that may hold an opt-out and cannot be read is kept until it can be; then it goes too.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection
 
 from upkept.flow import walk
 from upkept.flow.bury import near_to
-from upkept.flow.carry import carry, rescue
+from upkept.flow.carry import again, carry, kept, rescue, unread_among
 from upkept.flow.find import Unknown
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.walk import REPORT, Turn, Walk
 from upkept.people.identifiers import EMAIL, PHONE
-from upkept.store import bequest, claims, consent, erasure, records, runs, traces
+from upkept.store import bequest, claims, consent, erasure, inbox, records, runs, traces
 from upkept.store.bequest import Estate
 from upkept.store.records import Record
 from upkept.store.runs import Run
+from upkept.store.traces import Body
 
 PAGE: Final = 50
 """Records removed in one transaction."""
@@ -33,7 +36,20 @@ BEGIN: Final = "waiting:"
 
 
 def preview(hub: Hub, name: str) -> Estate:
-    """How much there is to forget. Raises `Unknown` if there is nothing of that name."""
+    """How much there is to forget, and what would be kept. Raises `Unknown` if there is nothing of that name."""
+    estate = _estate(hub, name)
+    unread: list[int] = []
+    after = 0
+    while True:
+        with hub.store.read() as connection:
+            ids = bequest.unapplied_rows(connection, name, after=after, limit=UNAPPLIED)
+            unread += unread_among(hub, traces.told(connection, ids))
+        if not ids:
+            return replace(estate, unread=tuple(unread))
+        after = ids[-1]
+
+
+def _estate(hub: Hub, name: str) -> Estate:
     with hub.store.read() as connection:
         estate = bequest.estate(connection, name)
     if not estate.anything:
@@ -42,8 +58,8 @@ def preview(hub: Hub, name: str) -> Estate:
 
 
 def start(hub: Hub, name: str, *, now: int, actor: str) -> Run:
-    """Begin to forget a connection, or join the walk that does; its open resync is cancelled."""
-    estate = preview(hub, name)
+    """Begin to forget a connection, or join the walk that does; its open resync is cancelled. Raises `Unknown`."""
+    estate = _estate(hub, name)
     with hub.store.write() as connection:
         under_way = runs.open_resync(connection, name)
         if under_way is not None:
@@ -64,11 +80,7 @@ def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now:
         case "consent":
             return _consent(connection, hub, run.connection, after, also, now)
         case _:
-            gone = bequest.forget_rows(connection, run.connection, limit=ROWS)
-            if gone == ROWS:
-                return Turn("inbox:")
-            bequest.forget_rest(connection, run.connection)
-            return Turn(REPORT)
+            return _inbox(connection, hub, run.connection, also, now)
 
 
 def _waiting(connection: Connection, hub: Hub, name: str, after: int, also: frozenset[str], now: int) -> Turn:
@@ -76,12 +88,32 @@ def _waiting(connection: Connection, hub: Hub, name: str, after: int, also: froz
     ids = bequest.unapplied_rows(connection, name, after=after, limit=UNAPPLIED)
     if not ids:
         return Turn("records:")
-    about = rescue(connection, hub, traces.told(connection, ids), now=now)
-    effect = Effect()
-    effect.take(connection, about | also)
-    effect.dirty |= about & effect.records.keys()
-    settle(connection, hub, effect, now=now)
+    read = _rescue(connection, hub, ids, also, now)
+    inbox.remove(connection, [row.id for row in read if row.lowering == "forgotten"])
     return Turn(f"waiting:{ids[-1]}")
+
+
+def _inbox(connection: Connection, hub: Hub, name: str, also: frozenset[str], now: int) -> Turn:
+    """The deliveries go; one that came behind the first look is looked at before."""
+    late = bequest.unapplied_rows(connection, name, after=0, limit=UNAPPLIED, kept=False)
+    if late:
+        inbox.remove(connection, [row.id for row in _rescue(connection, hub, late, also, now)])
+        return Turn("inbox:")
+    ids = bequest.applied_rows(connection, name, limit=ROWS)
+    inbox.remove(connection, ids)
+    if len(ids) == ROWS:
+        return Turn("inbox:")
+    bequest.forget_rest(connection, name)
+    return Turn(REPORT)
+
+
+def _rescue(connection: Connection, hub: Hub, ids: list[int], also: frozenset[str], now: int) -> list[Body]:
+    """Put in force what these deliveries lower; those that may lower and cannot be read are kept. The others."""
+    rows = traces.told(connection, ids)
+    rescued = rescue(connection, hub, rows, now=now)
+    bequest.keep_rows(connection, rescued.unread, "forgotten", now=now)
+    again(connection, hub, rescued.about, also, now=now)
+    return [row for row in rows if row.id not in set(rescued.unread)]
 
 
 def _records(connection: Connection, hub: Hub, name: str, after: str, also: frozenset[str], now: int) -> Turn:
@@ -142,7 +174,10 @@ def _consent(connection: Connection, hub: Hub, name: str, after: str, also: froz
 
 def _report(connection: Connection, run: Run) -> str | None:
     left = bequest.opt_outs(connection, run.connection)
-    return f"{left} opt-outs that {run.connection} told of still stand" if left else None
+    unread = bequest.kept_rows(connection, "forgotten", name=run.connection)
+    said = [f"{left} opt-outs that {run.connection} told of still stand"] if left else []
+    said += [kept(unread)] if unread else []
+    return "; ".join(said) or None
 
 
 WALK: Final = Walk(_turn, _report)

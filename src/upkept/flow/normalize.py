@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
-from upkept.contract import Consent, Fact, Link, Permanent, RawEvent, Retryable, Skipped, Statement, TimelineEvent
+from upkept.contract import (
+    LOWERING_ACTS,
+    Consent,
+    Fact,
+    Link,
+    Permanent,
+    RawEvent,
+    Retryable,
+    Skipped,
+    Statement,
+    TimelineEvent,
+)
 from upkept.flow.hub import Hub
 from upkept.people.facts import from_us
-from upkept.store.inbox import Claimed, Outcome
+from upkept.store.inbox import Claimed, Lowering, Outcome
 
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 12
 FIRST_WAIT = 5_000_000
 LONGEST_WAIT = 3_600_000_000
+VOID: Final[Mapping[Lowering, str]] = {
+    "undone": "its run was undone; its opt-outs are in force",
+    "forgotten": "its connection was forgotten; its opt-outs are in force",
+}
 
 
 @dataclass(slots=True)
@@ -29,6 +45,21 @@ class Work:
     consents: list[Consent] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     events: list[TimelineEvent] = field(default_factory=list)
+
+    @property
+    def opts_out(self) -> bool:
+        """Does it take consent away?"""
+        return any(consent.act in LOWERING_ACTS for consent in self.consents)
+
+    @property
+    def is_void(self) -> bool:
+        """Was it undone or forgotten before it could be read? Then only its opt-outs count."""
+        return self.row.lowering in VOID
+
+    @property
+    def end(self) -> Outcome:
+        """How a row that was taken in ends."""
+        return Outcome(self.row, "skipped", VOID[self.row.lowering]) if self.is_void else Outcome(self.row, "done")
 
 
 def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work], list[Outcome]]:
@@ -52,7 +83,7 @@ def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work
 
 
 def failed(row: Claimed, error: Exception, *, now: int) -> Outcome:
-    """The table of errors: skipped, dead, or tried again later. A consent delivery never goes dead."""
+    """The table of errors: skipped, dead, or tried again later. What may hold an opt-out never goes dead."""
     if isinstance(error, Skipped):
         return Outcome(row, "skipped", str(error))
     if isinstance(error, Retryable):
@@ -61,7 +92,7 @@ def failed(row: Claimed, error: Exception, *, now: int) -> Outcome:
     log.error("row_failed", connection=row.connection, inbox_id=row.id, kind=row.kind, attempts=row.attempts + 1,
               error=type(error).__name__, cure=f"upkept replay {row.id} after a fix")  # fmt: skip
     hopeless = isinstance(error, Permanent) or row.attempts + 1 >= ATTEMPTS
-    if hopeless and row.lane != "consent":
+    if hopeless and row.lowering == "no":
         return Outcome(row, "dead", reason)
     return Outcome(row, "new", reason, retry_at=now + waiting(row.attempts))
 

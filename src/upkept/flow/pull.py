@@ -1,8 +1,8 @@
 """Pull: one bounded step of a run, from its cursor on.
 
-A page's news, the cursor and the counters are one transaction, and the vendor is asked outside of it: a kill at
-any point costs at most one page that is asked for again. The cursor never moves past an error. What a page says is
-true at the moment before it was asked for, and that is the time its rows get.
+A page's news, the opt-outs in it, the cursor and the counters are one transaction, and the vendor is asked outside of
+it: a kill at any point costs at most one page that is asked for again. The cursor never moves past an error. What a
+page says is true at the moment before it was asked for, and that is the time its rows get.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Connection as Store
 
 from upkept.contract import Config, Page, Permanent, RawEvent, Retryable
 from upkept.failpoints import reach
-from upkept.flow import alarm
+from upkept.flow import alarm, opt_outs
 from upkept.flow.bells import Bell
 from upkept.flow.compare import READ, Compared, bells, compare, keep
 from upkept.flow.context import VendorContext
@@ -124,7 +124,7 @@ def _take_in(hub: Hub, run: Run, connection: Connection, page: Page, asked_at: i
     compared = compare(hub, connection, page.events, received_at=asked_at)
     arrivals = [_arrival(connection, event, run, asked_at) for event in compared.news]
     with hub.store.write() as open_store:
-        new = keep(open_store, arrivals)
+        new = keep(open_store, arrivals, compared.opt_outs, now=asked_at)
         if is_full(run):
             walked.show(open_store, run.id, compared.shown)
         if page.cursor is None:
@@ -142,11 +142,12 @@ def _take_in(hub: Hub, run: Run, connection: Connection, page: Page, asked_at: i
 
 
 def _arrival(connection: Connection, event: RawEvent, run: Run, asked_at: int) -> Arrival:
-    # An opt-out that no webhook brought goes first; what a list says of everybody does not.
-    first = event.kind in connection.connector.lowering and not event.kind.startswith(READ)
+    # An event that no webhook brought goes first; what a list says of everybody does not. No opt-out waits for either.
+    lowering = opt_outs.lowering(connection, event.kind)
+    first = lowering != "no" and not event.kind.startswith(READ)
     return Arrival(
         connection=connection.name, dedup_key=event.id, kind=event.kind, body=event.body, received_at=asked_at,
-        lane="consent" if first else "bulk", thin=event.thin, run=run.id,
+        lane="consent" if first else "bulk", lowering=lowering, thin=event.thin, run=run.id,
     )  # fmt: skip
 
 

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import structlog
-
-from upkept.contract import (
-    LOWERING_ACTS,
-    Consent,
-    Permanent,
-    RawEvent,
-    Rejected,
-    Request,
-    Retryable,
-    Skipped,
-)
+from upkept.contract import RawEvent, Rejected, Request, Retryable, Skipped
 from upkept.failpoints import reach
+from upkept.flow import opt_outs
 from upkept.flow.bells import Bell
 from upkept.flow.hub import Hub
-from upkept.people.consent import ConsentFact, admit_consent
+from upkept.flow.opt_outs import OptOut
 from upkept.people.facts import from_us
 from upkept.registry import Connection
 from upkept.store import consent, inbox
 from upkept.store.inbox import Arrival
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +27,7 @@ class Received:
     """One request, verified and split: the rows to store and the opt-outs that must be in force with them."""
 
     arrivals: tuple[Arrival, ...]
-    consents: tuple[tuple[ConsentFact, str], ...] = ()
+    consents: tuple[OptOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +55,12 @@ def receive(hub: Hub, name: str, request: Request, *, now: int) -> Received:
         return Received((Arrival(connection=name, dedup_key=key, kind="skipped", body=request.body, received_at=now,
                                  settled=str(reason)),))  # fmt: skip
     arrivals = tuple(_arrival(connection, event, now) for event in events)
-    lowering = [e for e in events if e.kind in connection.connector.lowering]
-    return Received(arrivals, tuple(pair for event in lowering for pair in _opt_outs(hub, connection, event, now)))
+    said = tuple(
+        (fact, opt_outs.row_key(name, event.id))
+        for event, arrival in zip(events, arrivals, strict=True)
+        for fact in opt_outs.read(hub, connection, event, arrival.lowering, received_at=now)
+    )
+    return Received(arrivals, said)
 
 
 def keep(hub: Hub, batch: Sequence[Received], *, now: int) -> list[Kept]:
@@ -83,20 +75,21 @@ def keep(hub: Hub, batch: Sequence[Received], *, now: int) -> list[Kept]:
 
 def _commit(hub: Hub, batch: Sequence[Received], now: int) -> list[Kept]:
     arrivals = [arrival for received in batch for arrival in received.arrivals]
-    opt_outs = any(received.consents for received in batch)
-    with hub.store.write() if opt_outs else hub.store.write_at_once() as connection:
+    lowering = any(received.consents for received in batch)
+    with hub.store.write() if lowering else hub.store.write_at_once() as connection:
         reach("receive.before_commit")
         new = inbox.store(connection, arrivals)
-        if opt_outs:
+        if lowering:
             consent.insert(connection, list(_in_force(batch, new)), now=now)
+            reach("receive.opt_out_inserted")
     reach("receive.after_commit")
     return [Kept(bells=tuple(_bells(received, new))) for received in batch]
 
 
-def _in_force(batch: Sequence[Received], new: Mapping[tuple[str, str], int]) -> Iterator[tuple[ConsentFact, str]]:
+def _in_force(batch: Sequence[Received], new: Mapping[tuple[str, str], int]) -> Iterator[OptOut]:
     """The opt-outs of a batch. One that has only the time of its arrival is told once, however often it arrives:
     a later copy would beat an opt-in made since."""
-    first = {f"{name}\x1f{key}" for name, key in new}
+    first = {opt_outs.row_key(*key) for key in new}
     for received in batch:
         arrived = {arrival.received_at for arrival in received.arrivals}
         yield from (pair for pair in received.consents if pair[1] in first or pair[0].at not in arrived)
@@ -112,32 +105,8 @@ def _bells(received: Received, new: dict[tuple[str, str], int]) -> Iterator[Bell
 
 
 def _arrival(connection: Connection, event: RawEvent, now: int) -> Arrival:
-    lowering = event.kind in connection.connector.lowering
+    lowering = opt_outs.lowering(connection, event.kind)
     return Arrival(
         connection=connection.name, dedup_key=event.id, kind=event.kind, body=event.body, received_at=now,
-        lane="consent" if lowering else "inbound", thin=event.thin,
+        lane="inbound" if lowering == "no" else "consent", lowering=lowering, thin=event.thin,
     )  # fmt: skip
-
-
-def _opt_outs(hub: Hub, connection: Connection, event: RawEvent, now: int) -> list[tuple[ConsentFact, str]]:
-    """The opt-outs of a lowering event. One we cannot read is stored all the same and retried for ever."""
-    if event.thin:
-        return []
-    try:
-        statements = tuple(connection.connector.normalize(replace(event, received_at=from_us(now)), connection.fields))
-    except Skipped:
-        return []
-    except Exception as error:
-        log.error(
-            "opt_out_unreadable", connection=connection.name, event_id=event.id, kind=event.kind,
-            error=type(error).__name__, detail=str(error) if isinstance(error, Permanent) else None,
-            cure="the delivery is stored and retried for ever; fix the connector's normalize",
-        )  # fmt: skip
-        return []
-    key = f"{connection.name}\x1f{event.id}"
-    return [
-        (fact, key)
-        for statement in statements
-        if isinstance(statement, Consent) and statement.act in LOWERING_ACTS
-        for fact in admit_consent(connection.name, statement, received_at=now, subject=hub.subject)
-    ]

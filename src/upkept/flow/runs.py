@@ -148,21 +148,22 @@ def settle(hub: Hub, run: Run, *, now: Callable[[], int]) -> tuple[Bell, ...]:
     with hub.store.read() as open_store:
         waiting = runs.unsettled(open_store, run.id)
         dead = 0 if waiting else runs.dead_rows(open_store, run.id)
-        vanished = _missing(open_store, run) if not waiting and not dead and is_full(run) else None
+        unread = 0 if waiting else runs.unread_rows(open_store, run.id)
+        vanished = _missing(open_store, run) if not (waiting or dead or unread) and is_full(run) else None
     if waiting:
         with hub.store.write() as open_store:
             runs.release(open_store, run, next_attempt_at=now() + SETTLE_AGAIN)
         return ()
     moment = now()
     believed = vanished is not None and _believed(vanished, run)
-    reason = _reason(run, dead, vanished, believed)
+    reason = _failures(run, dead, unread) or _reason(run, vanished, believed)
     with hub.store.write() as open_store:
         if vanished and believed:
             wishes = [(run.connection, *one, "not in the walk", moment) for one in vanished.records]
             readbacks.wish(open_store, wishes)
-        state: runs.State = "failed" if dead else "complete"
+        state: runs.State = "failed" if dead or unread else "complete"
         count = vanished.count if vanished else 0
-        if not runs.close(open_store, run, state, now=moment, reason=reason, failed=dead, missing=count):
+        if not runs.close(open_store, run, state, now=moment, reason=reason, failed=dead + unread, missing=count):
             return ()
     _report(hub, run, vanished, believed, moment)
     forget_walks(hub)
@@ -242,12 +243,22 @@ def _believed(vanished: Missing, run: Run) -> bool:
     return few or bool(run.params.get("allow_deletes"))
 
 
-def _reason(run: Run, dead: int, vanished: Missing | None, believed: bool) -> str | None:
+def _failures(run: Run, dead: int, unread: int) -> str | None:
+    said = []
     if dead:
-        return (
+        said.append(
             f"{dead} of {run.scanned} failed; see: upkept inbox --state dead --connection {run.connection}; "
             f"after a fix: upkept replay --state dead --connection {run.connection}"
         )
+    if unread:
+        said.append(
+            f"{unread} of {run.scanned} may hold an opt-out and cannot be read; they are tried every hour, for ever; "
+            f"see: upkept inbox --state new --connection {run.connection}"
+        )
+    return "; ".join(said) or None
+
+
+def _reason(run: Run, vanished: Missing | None, believed: bool) -> str | None:
     if run.scanned == 0 and run.params.get("mode") == "since":
         return "the vendor told of nothing in that time"
     if run.scanned == 0 and is_full(run):

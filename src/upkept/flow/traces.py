@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from upkept.contract import Fact, RawEvent, Statement
+from upkept.contract import LOWERING_ACTS, Consent, Fact, RawEvent, Skipped, Statement
 from upkept.flow.hub import Hub
 from upkept.people.facts import from_us, record_key
 from upkept.people.identifiers import EMAIL, PHONE, identifier_key
 from upkept.people.values import RecordKey
+from upkept.registry import Connection as Configured
 from upkept.sources import named_by
 from upkept.store import traces
 from upkept.store.claims import Identifier
@@ -47,29 +48,42 @@ class Wanted:
         return self.keys >= other.keys and self.identifiers >= other.identifiers
 
 
-def search(hub: Hub, wanted: Wanted) -> tuple[list[int], int]:
-    """Ids of the rows that tell of them, and the last row that was looked at. Many short looks, no long one."""
+@dataclass(slots=True)
+class Found:
+    """Rows that tell of them, by id. `over`: their work is over; `waiting`: they wait, and nobody can read (or fetch)
+    them.
+
+    `unread` are those of both that may hold an opt-out nobody has read. What waits and can be read is not among them:
+    it is refused when its turn comes.
+    """
+
+    over: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
+
+
+def search(hub: Hub, wanted: Wanted) -> tuple[Found, int]:
+    """The rows that tell of them, and the last row that was looked at. Many short looks, no long one."""
     looking = _Search(hub, wanted)
-    found: list[int] = []
     after, more = 0, True
     while more:
         with hub.store.read() as connection:
-            rows, last = looking.window(connection, after)
-        found += rows
+            last = looking.window(connection, after)
         after, more = last, last != after
-    return found, after
+    return looking.found, after
 
 
-def search_rest(connection: Connection, hub: Hub, wanted: Wanted, *, after: int) -> list[int]:
-    """The same behind row `after`, within one transaction."""
-    looking = _Search(hub, wanted)
-    found: list[int] = []
-    while True:
-        rows, last = looking.window(connection, after)
-        found += rows
-        if last == after:
-            return found
+def search_rest(connection: Connection, hub: Hub, wanted: Wanted, found: Found, *, after: int) -> None:
+    """Add to what was found the rows behind `after`, within one transaction."""
+    looking = _Search(hub, wanted, found)
+    while (last := looking.window(connection, after)) != after:
         after = last
+
+
+def may_lower(hub: Hub, row: Body) -> bool:
+    """May this row hold an opt-out? Its kind may have been declared since it was stored."""
+    known = hub.connections.get(row.connection)
+    return row.lowering != "no" or (known is not None and row.kind in known.connector.lowering)
 
 
 def says(hub: Hub, row: Body) -> list[Statement] | None:
@@ -77,32 +91,59 @@ def says(hub: Hub, row: Body) -> list[Statement] | None:
     known = hub.connections.get(row.connection)
     if known is None:
         return None
-    event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
     try:
-        return list(known.connector.normalize(event, known.fields))
+        return _read(known, row)
     except Exception:
         return None
+
+
+def opts_out(hub: Hub, row: Body) -> list[Consent] | None:
+    """What a row says that takes consent away; None if nobody can read it (yet): then it may say anything."""
+    known = hub.connections.get(row.connection)
+    if known is None or row.thin:
+        return None
+    try:
+        return [one for one in _read(known, row) if isinstance(one, Consent) and one.act in LOWERING_ACTS]
+    except Skipped:
+        return []
+    except Exception:
+        return None
+
+
+def _read(known: Configured, row: Body) -> list[Statement]:
+    event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
+    return list(known.connector.normalize(event, known.fields))
 
 
 class _Search:
     """What is looked for, made ready once for many rows."""
 
-    def __init__(self, hub: Hub, wanted: Wanted) -> None:
+    def __init__(self, hub: Hub, wanted: Wanted, found: Found | None = None) -> None:
         self.hub, self.wanted = hub, wanted
+        self.found = found or Found()
         self.contacts = _Words(value for kind, value in wanted.identifiers if kind in (EMAIL, PHONE))
         self.user_ids = {value for kind, value in wanted.identifiers if kind not in (EMAIL, PHONE)}
         self.ids: dict[str, set[str]] = {}
         for key in wanted.keys:
             self.ids.setdefault(key.connection, set()).add(key.id)
 
-    def window(self, connection: Connection, after: int) -> tuple[list[int], int]:
-        """Those of the next rows that tell of them; and the last of these rows, `after` if there are none."""
-        found: list[int] = []
+    def window(self, connection: Connection, after: int) -> int:
+        """Note those of the next rows that tell of them; the last of these rows, `after` if there are none."""
         for row in traces.bodies(connection, after=after, limit=WINDOW):
             after = row.id
             if self.tells(row):
-                found.append(row.id)
-        return found, after
+                self._note(row)
+        return after
+
+    def _note(self, row: Body) -> None:
+        over = row.state in ("done", "skipped")
+        unread = not over and (row.attempts > 0 or not row.thin) and opts_out(self.hub, row) is None
+        if unread and may_lower(self.hub, row):
+            self.found.unread.append(row.id)
+        if not row.waits:
+            self.found.over.append(row.id)
+        elif unread:
+            self.found.waiting.append(row.id)
 
     def tells(self, row: Body) -> bool:
         lowered = row.body.lower()

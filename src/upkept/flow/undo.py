@@ -1,7 +1,8 @@
 """Undo a run: void what it said and leave what came later; or take the undoing back (SEMANTICS D).
 
 An undo lifts no opt-out: the report counts those it left. Facts that were compacted meanwhile (R4) stay; those of a
-run are kept apart from that for as long as facts are. The way back is to apply the run's deliveries again.
+run are kept apart from that for as long as facts are. The way back is to apply the run's deliveries again. One that
+may hold an opt-out and cannot be read stays on the queue, for its opt-outs alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from upkept.contract import Consent, UpkeptError
 from upkept.flow import walk
 from upkept.flow.bells import Bell, bells_for
-from upkept.flow.carry import carry, concerned, rescue
+from upkept.flow.carry import again, carry, concerned, kept, rescue, unread_among
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.traces import says
@@ -42,13 +43,17 @@ class NoSuchRun(UpkeptError):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What undoing a run concerns. `compacted`: the run is so old that some of its facts may be part of floors."""
+    """What undoing a run concerns. `unread` are deliveries of it that would be kept: an opt-out may be in them.
+
+    `compacted`: the run is so old that some of its facts may be part of floors.
+    """
 
     run: Run
     facts: int
     records: int
     waiting: int
     opt_outs: int
+    unread: tuple[int, ...]
     compacted: bool
 
 
@@ -59,7 +64,8 @@ def preview(hub: Hub, run_id: int, *, now: int) -> Extent:
         count, touched = facts.of_run(connection, run_id)
         waiting = bequest.waiting_of_run(connection, run_id)
         left = _opt_outs(connection, run_id)
-    return Extent(run, count, touched, waiting, left, run.started_at < now - hub.settings.floor_days * DAY)
+    unread = tuple(_unread(hub, run_id))
+    return Extent(run, count, touched, waiting, left, unread, run.started_at < now - hub.settings.floor_days * DAY)
 
 
 def start(hub: Hub, run_id: int, *, now: int, actor: str) -> Run:
@@ -112,7 +118,9 @@ def _stop(connection: Connection, hub: Hub, run: Run, undone: int, also: frozens
     """Take deliveries off the queue; the opt-outs in them are in force nevertheless."""
     stopped = bequest.stop_rows(connection, undone, limit=STOPPED, reason=f"undone by run {run.id}")
     if stopped:
-        _again(connection, hub, rescue(connection, hub, traces.told(connection, stopped), now=now), also, now)
+        rescued = rescue(connection, hub, traces.told(connection, stopped), now=now)
+        bequest.keep_rows(connection, rescued.unread, "undone", now=now)
+        again(connection, hub, rescued.about, also, now=now)
     return Turn("stop:" if len(stopped) == STOPPED else "consent:")
 
 
@@ -125,16 +133,8 @@ def _consent(connection: Connection, hub: Hub, undone: int, after: str, also: fr
     if raising:
         about = _concerned(connection, hub, {one.inbox_key for one in raising})
         consent.remove(connection, [one.id for one in raising])
-        _again(connection, hub, about, also, now)
+        again(connection, hub, about, also, now=now)
     return Turn(f"consent:{last}")
-
-
-def _again(connection: Connection, hub: Hub, about: set[str], also: frozenset[str], now: int) -> None:
-    """Derive the people of these records again: other statements bind them now."""
-    effect = Effect()
-    effect.take(connection, about | also)
-    effect.dirty |= about & effect.records.keys()
-    settle(connection, hub, effect, now=now)
 
 
 def _concerned(connection: Connection, hub: Hub, keys: set[str]) -> set[str]:
@@ -198,9 +198,25 @@ def _opt_outs(connection: Connection, undone: int) -> int:
     return len(found)
 
 
+def _unread(hub: Hub, undone: int) -> Iterator[int]:
+    after = 0
+    while True:
+        with hub.store.read() as connection:
+            ids = bequest.waiting_rows(connection, undone, after=after, limit=STOPPED)
+            found = unread_among(hub, traces.told(connection, ids))
+        yield from found
+        if not ids:
+            return
+        after = ids[-1]
+
+
 def _report(connection: Connection, run: Run) -> str | None:
-    left = _opt_outs(connection, int(run.params["run"]))
-    return f"{left} opt-outs that it told of still stand: no undo lifts one" if left else None
+    undone = int(run.params["run"])
+    left = _opt_outs(connection, undone)
+    unread = bequest.kept_rows(connection, "undone", run=undone)
+    said = [f"{left} opt-outs that it told of still stand: no undo lifts one"] if left else []
+    said += [kept(unread)] if unread else []
+    return "; ".join(said) or None
 
 
 WALK: Final = Walk(_turn, _report)

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from upkept.contract import LOWERING_ACTS
 from upkept.store import bulk
-from upkept.store.tables import alerts, connections, consent, readbacks, runs, tokens
+from upkept.store.inbox import Lowering
+from upkept.store.tables import alerts, connections, consent, inbox, readbacks, runs, tokens
 
 _LOWERING = ", ".join(f"'{act}'" for act in sorted(LOWERING_ACTS))
 
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """How much stands of a connection."""
+    """How much stands of a connection. `unread` are deliveries that would be kept: an opt-out may be in them."""
 
     records: int
     parts: int
     deliveries: int
     opt_outs: int
     known: bool
+    unread: tuple[int, ...] = ()
 
     @property
     def anything(self) -> bool:
@@ -68,22 +70,40 @@ def forget_raising(connection: Connection, name: str, subjects: Iterable[str]) -
     bulk.change_within(connection, statement, sorted(subjects), extra=(name,))
 
 
-def unapplied_rows(connection: Connection, name: str, *, after: int, limit: int) -> list[int]:
-    """Ids of a connection's deliveries behind `after` that are not applied, in order; dead ones too."""
-    rows = connection.exec_driver_sql(
-        f"SELECT id FROM inbox WHERE connection = {_mark(connection)} AND id > {int(after)} "
-        f"AND state IN ('new', 'claimed', 'dead') ORDER BY id LIMIT {int(limit)}",
-        (name,),
-    )
-    return [row[0] for row in rows]
+def unapplied_rows(connection: Connection, name: str, *, after: int, limit: int, kept: bool = True) -> list[int]:
+    """Ids of a connection's deliveries behind `after` that are not applied, in order; dead ones too.
+
+    `kept=False` passes over those that are kept for their opt-outs alone.
+    """
+    query = select(inbox.c.id).where(
+        inbox.c.connection == name, inbox.c.id > after, inbox.c.state.in_(["new", "claimed", "dead"])
+    )  # fmt: skip
+    query = query if kept else query.where(inbox.c.lowering != "forgotten")
+    return list(connection.scalars(query.order_by(inbox.c.id).limit(limit)))
 
 
-def forget_rows(connection: Connection, name: str, *, limit: int) -> int:
-    """Remove some of its deliveries; how many."""
-    mark = _mark(connection)
-    return connection.exec_driver_sql(
-        f"DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE connection = {mark} LIMIT {int(limit)})", (name,)
-    ).rowcount
+def keep_rows(connection: Connection, ids: Sequence[int], lowering: Lowering, *, now: int) -> None:
+    """Of these deliveries nothing but opt-outs counts from now on. They are tried at once, whoever has them now."""
+    bulk.change_within(
+        connection,
+        "UPDATE inbox SET lowering = ?, state = 'new', next_attempt_at = ?, lease_until = NULL, "
+        "lease_epoch = lease_epoch + 1 WHERE id {set}",
+        sorted(ids), kind="bigint", extra=(lowering, now),
+    )  # fmt: skip
+
+
+def kept_rows(connection: Connection, lowering: Lowering, *, name: str | None = None, run: int | None = None
+              ) -> list[int]:  # fmt: skip
+    """Ids of the deliveries that were kept so, of a connection or a run."""
+    query = select(inbox.c.id).where(inbox.c.lowering == lowering, inbox.c.state.in_(["new", "claimed"]))
+    query = query.where(inbox.c.connection == name) if name is not None else query.where(inbox.c.run == run)
+    return list(connection.scalars(query.order_by(inbox.c.id)))
+
+
+def applied_rows(connection: Connection, name: str, *, limit: int) -> list[int]:
+    """Ids of some deliveries of a connection whose work is over."""
+    query = select(inbox.c.id).where(inbox.c.connection == name, inbox.c.state.in_(["done", "skipped"]))
+    return list(connection.scalars(query.limit(limit)))
 
 
 def forget_rest(connection: Connection, name: str) -> None:
@@ -109,20 +129,21 @@ def stop_rows(connection: Connection, run: int, *, limit: int, reason: str) -> l
     mark = _mark(connection)
     rows = connection.exec_driver_sql(
         f"UPDATE inbox SET state = 'skipped', reason = {mark}, lease_epoch = lease_epoch + 1 WHERE id IN ("
-        f"SELECT id FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed') ORDER BY id LIMIT {int(limit)}) "
-        "AND state IN ('new', 'claimed') RETURNING id",
+        f"SELECT id FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed') "
+        f"AND lowering IN ('no', 'may') ORDER BY id LIMIT {int(limit)}) AND state IN ('new', 'claimed') RETURNING id",
         (reason,),
     )
     return [row[0] for row in rows]
 
 
 def offer_rows(connection: Connection, ids: Sequence[int], *, now: int) -> list[tuple[int, str]]:
-    """Offer these rows again, unless an erasure blanked them; (id, lane) of each."""
+    """Offer these rows again, wholly, unless an erasure blanked them; (id, lane) of each."""
     return sorted(
         (row[0], row[1])
         for row in bulk.within(
             connection,
-            "UPDATE inbox SET state = 'new', attempts = 0, next_attempt_at = ?, reason = NULL, lease_until = NULL "
+            "UPDATE inbox SET state = 'new', attempts = 0, next_attempt_at = ?, reason = NULL, lease_until = NULL, "
+            "lowering = CASE lowering WHEN 'undone' THEN 'may' ELSE lowering END "
             "WHERE length(body) > 0 AND state <> 'claimed' AND id {set} RETURNING id, lane",
             ids, kind="bigint", extra=(now,),
         )
@@ -166,6 +187,14 @@ def waiting_of_run(connection: Connection, run: int) -> int:
     """How many of a run's rows are not applied yet."""
     query = f"SELECT count(*) FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed')"
     return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def waiting_rows(connection: Connection, run: int, *, after: int, limit: int) -> list[int]:
+    """Ids of a run's rows behind `after` that are not applied yet, in order."""
+    query = select(inbox.c.id).where(
+        inbox.c.run == run, inbox.c.id > after, inbox.c.state.in_(["new", "claimed"])
+    )  # fmt: skip
+    return list(connection.scalars(query.order_by(inbox.c.id).limit(limit)))
 
 
 def mark_run(connection: Connection, run: int, *, reason: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -45,6 +45,12 @@ def about(connection: Connection, subjects: Iterable[str]) -> dict[str, list[Con
             )
         )  # fmt: skip
     return found
+
+
+def brought(connection: Connection, keys: Mapping[str, str]) -> set[str]:
+    """Those of the statements (id -> inbox key) that this very row brought first."""
+    rows = bulk.within(connection, "SELECT id, inbox_key FROM consent WHERE id {set}", sorted(keys))
+    return {id_ for id_, key in rows if keys[id_] == key}
 
 
 def hush(connection: Connection, theirs: Iterable[str], shared: Iterable[str]) -> set[str]:

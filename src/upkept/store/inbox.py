@@ -18,6 +18,12 @@ from upkept.store.bulk import AnyRow
 from upkept.store.tables import inbox
 
 Lane = Literal["consent", "inbound", "bulk"]
+Lowering = Literal["no", "may", "undone", "forgotten"]
+"""Whether a row can hold an opt-out. One that may is tried for ever, in whatever lane (SEMANTICS B). Of one whose run
+was undone, or whose connection was forgotten, before it could be read, nothing but its opt-outs counts any more."""
+
+MOST_ATTEMPTS = 30_000
+"""What is tried every hour, for ever, is counted up to here: the column is a small one."""
 
 LEASE = 30_000_000
 """How long a claimed batch may take, in microseconds, before another worker may take it over."""
@@ -36,6 +42,7 @@ class Arrival:
     body: bytes
     received_at: int
     lane: Lane = "inbound"
+    lowering: Lowering = "no"
     thin: bool = False
     run: int | None = None
     settled: str | None = None
@@ -52,6 +59,7 @@ class Claimed:
     body: bytes
     received_at: int
     lane: str
+    lowering: Lowering
     thin: bool
     attempts: int
     run: int | None
@@ -69,7 +77,7 @@ class Outcome:
 
 
 _COLUMNS = (
-    "connection", "dedup_key", "kind", "body", "received_at", "lane", "state", "thin", "next_attempt_at",
+    "connection", "dedup_key", "kind", "body", "received_at", "lane", "state", "lowering", "thin", "next_attempt_at",
     "reason", "run",
 )  # fmt: skip
 
@@ -80,7 +88,7 @@ def store(connection: Connection, arrivals: Sequence[Arrival]) -> dict[tuple[str
     rows = [
         (
             a.connection, a.dedup_key, a.kind, a.body, a.received_at, a.lane,
-            "new" if a.settled is None else "skipped", a.thin, a.received_at, a.settled, a.run,
+            "new" if a.settled is None else "skipped", a.lowering, a.thin, a.received_at, a.settled, a.run,
         )
         for _, a in sorted(unique.items(), key=lambda item: item[0])
     ]  # fmt: skip
@@ -105,7 +113,8 @@ def thin(connection: Connection, ids: Iterable[int]) -> list[int]:
 
 _CLAIM = """
 UPDATE inbox SET state = 'claimed', lease_until = ?, lease_epoch = lease_epoch + 1 WHERE id IN ({chosen} {skip})
-RETURNING id, connection, dedup_key, kind, body, received_at, lane, thin, attempts, run, lease_epoch
+RETURNING id, connection, dedup_key, kind, body, received_at, lane, lowering, thin, attempts, run,
+    lease_epoch
 """
 # Where ids are given, the state is asked in a CASE: a plain comparison implies the partial index `inbox_open`, whose
 # statistics say "nothing is open", so PostgreSQL would read the whole backlog for every batch (12,000 rows: 8 ms).
@@ -139,7 +148,7 @@ def _claimed(connection: Connection, chosen: str, values: Iterable[object], *, k
 def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:
     """Write how rows ended, in the transaction of their effects. False: a fence was broken, roll back."""
     rows = [
-        (o.row.id, o.row.epoch, o.state, o.row.attempts + (o.state in ("new", "dead")), o.retry_at, o.reason)
+        (o.row.id, o.row.epoch, o.state, _tried(o), o.retry_at, o.reason)
         for o in sorted(outcomes, key=lambda outcome: outcome.row.id)
     ]
     changed = bulk.update(
@@ -149,10 +158,25 @@ def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:
     return changed == len(rows)
 
 
-def failing(connection: Connection, name: str, *, lane: Lane) -> bool:
-    """Is there a row of this connection and lane that failed and will be tried again?"""
+def _tried(outcome: Outcome) -> int:
+    return min(outcome.row.attempts + (outcome.state in ("new", "dead")), MOST_ATTEMPTS)
+
+
+def may_lower(connection: Connection, id_: int) -> None:
+    """A row turned out to hold an opt-out that its kind does not declare."""
+    connection.execute(inbox.update().where(inbox.c.id == id_).values(lowering="may"))
+
+
+def remove(connection: Connection, ids: Sequence[int]) -> None:
+    """Remove rows that are of no use any more."""
+    if ids:
+        bulk.change_within(connection, "DELETE FROM inbox WHERE id {set}", sorted(ids), kind="bigint")
+
+
+def unread(connection: Connection, name: str) -> bool:
+    """Is there a row of this connection that may hold an opt-out, failed and will be tried again?"""
     query = inbox.select().with_only_columns(inbox.c.id).where(
-        inbox.c.state == "new", inbox.c.connection == name, inbox.c.lane == lane, inbox.c.attempts > 0
+        inbox.c.state == "new", inbox.c.connection == name, inbox.c.lowering != "no", inbox.c.attempts > 0
     )  # fmt: skip
     return connection.execute(query.limit(1)).first() is not None
 

@@ -251,10 +251,22 @@ def last_full_walk(connection: Connection, name: str) -> int | None:
     return None
 
 
+_OPEN = "state IN ('new', 'claimed')"
+_IN_VAIN = f"({_OPEN} AND lowering <> 'no' AND attempts >= CASE WHEN thin THEN 12 ELSE 3 END)"
+"""A row that may hold an opt-out is tried for ever; after so many tries no run waits for it. A thin row needs a vendor,
+who may be away for a while."""
+
+
 def unsettled(connection: Connection, run_id: int) -> bool:
-    """Is any inbox row of the run still to be worked on?"""
-    query = f"SELECT 1 FROM inbox WHERE run = {int(run_id)} AND state IN ('new', 'claimed') LIMIT 1"
+    """Is there an inbox row of the run that the run waits for?"""
+    query = f"SELECT 1 FROM inbox WHERE run = {int(run_id)} AND {_OPEN} AND NOT {_IN_VAIN} LIMIT 1"
     return connection.exec_driver_sql(query).first() is not None
+
+
+def unread_rows(connection: Connection, run_id: int) -> int:
+    """How many inbox rows of the run may hold an opt-out and were tried in vain so far."""
+    query = f"SELECT count(*) FROM inbox WHERE run = {int(run_id)} AND {_IN_VAIN}"
+    return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def waiting_rows(connection: Connection, run_id: int, *, now: int, limit: int) -> list[tuple[int, bool]]:

@@ -1,4 +1,7 @@
-"""What the inbox holds about somebody, and blanking it. Only rows whose work is over: the others are refused."""
+"""What the inbox holds about somebody, and blanking it.
+
+Only rows whose work is over, and those that nobody can read: the others are refused when their turn comes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from upkept.store import bulk
+from upkept.store.inbox import Lowering
 
 
 def over(connection: Connection, ids: Iterable[int]) -> list[int]:
@@ -37,6 +41,16 @@ def blank(connection: Connection, ids: Iterable[int]) -> int:
     )  # fmt: skip
 
 
+def give_up(connection: Connection, ids: Iterable[int]) -> int:
+    """Forget the bytes of rows that wait and that nobody can read (erasure), off the queue; how many."""
+    return bulk.change_within(
+        connection,
+        "UPDATE inbox SET body = ?, reason = 'erased', state = 'skipped', lease_epoch = lease_epoch + 1 "
+        "WHERE state IN ('new', 'claimed') AND id {set}",
+        ids, kind="bigint", extra=(b"",),
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """A row of the inbox, to be read again."""
@@ -47,20 +61,32 @@ class Body:
     kind: str
     body: bytes
     received_at: int
+    state: str
+    lowering: Lowering
+    thin: bool
+    attempts: int
+
+    @property
+    def waits(self) -> bool:
+        """Is it still to be worked on?"""
+        return self.state in ("new", "claimed")
+
+
+_COLUMNS = "id, connection, dedup_key, kind, body, received_at, state, lowering, thin, attempts"
 
 
 def told(connection: Connection, ids: Iterable[int]) -> list[Body]:
-    """These rows, whatever became of them."""
-    statement = "SELECT id, connection, dedup_key, kind, body, received_at FROM inbox WHERE id {set}"
-    return [Body(*row) for row in bulk.within(connection, statement, sorted(ids), kind="bigint")]
+    """These rows, in order, whatever became of them."""
+    statement = f"SELECT {_COLUMNS} FROM inbox WHERE id {{set}}"
+    return sorted(
+        (Body(*row) for row in bulk.within(connection, statement, sorted(ids), kind="bigint")), key=lambda row: row.id
+    )
 
 
 def bodies(connection: Connection, *, after: int, limit: int) -> Iterator[Body]:
-    """Rows after id `after` whose work is over and that still have their bytes, in id order, one at a time."""
+    """Rows after id `after` that still have their bytes, in id order, one at a time."""
     rows = connection.exec_driver_sql(
-        "SELECT id, connection, dedup_key, kind, body, received_at FROM inbox "
-        f"WHERE id > {int(after)} AND state IN ('done', 'skipped', 'dead') AND length(body) > 0 "
-        f"ORDER BY id LIMIT {int(limit)}",
+        f"SELECT {_COLUMNS} FROM inbox WHERE id > {int(after)} AND length(body) > 0 ORDER BY id LIMIT {int(limit)}",
         execution_options={"yield_per": 50},
     )
     for row in rows:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from upkept.store.tables.columns import Bytewise, Serial, Time, flag, metadata
 
-# What arrived. One row per split event, with the bytes of that event alone.
+# What arrived. One row per split event, with the bytes of that event alone. `lowering` is told at `store.inbox`.
 inbox = Table(
     "inbox",
     metadata,
@@ -30,6 +30,7 @@ inbox = Table(
     Column("received_at", Time, nullable=False),
     Column("lane", Bytewise, nullable=False),
     Column("state", Bytewise, nullable=False),
+    Column("lowering", Bytewise, nullable=False),
     flag("thin"),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("next_attempt_at", Time, nullable=False),
