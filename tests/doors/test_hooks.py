@@ -41,8 +41,9 @@ def test_an_opt_out_is_in_force_when_it_is_answered(web: Site, store: Store) -> 
     assert web.post(delivery(event(1, kind="customer.unsubscribed"))).status_code == 200
     with store.read() as connection:
         acts = connection.exec_driver_sql("SELECT subject_kind, act FROM consent ORDER BY subject_kind").all()
+        marked = connection.exec_driver_sql("SELECT lowering FROM inbox").scalar()
     assert [tuple(act) for act in acts] == [("address", "opt_out"), ("record", "opt_out")]
-    assert [lane for _, lane, _ in rows(store)] == ["consent"]
+    assert ([lane for _, lane, _ in rows(store)], marked) == (["consent"], "may")
 
 
 def test_a_paused_connection_still_stores(web: Site, store: Store) -> None:

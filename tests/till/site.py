@@ -70,12 +70,13 @@ def delivery(*events: dict[str, Any]) -> bytes:
 
 @dataclass
 class Site:
-    """A configured home. `start` runs one of its processes."""
+    """A configured home. `start` runs one of its processes, armed with `failpoints`."""
 
     home: Path
     database_url: str
     broker_url: str = "redis://127.0.0.1:1/0"
     port: int = field(default_factory=free_port)
+    failpoints: str = ""
     started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=20), repr=False)
 
@@ -95,6 +96,7 @@ class Site:
             "UPKEPT_BROKER_URL": self.broker_url,
             "UPKEPT_PORT": str(self.port),
             "TILL_SECRET": SECRET,
+            "UPKEPT_FAILPOINTS": self.failpoints,
         }
         return {**os.environ, **{name: value for name, value in ours.items() if value}}
 
