@@ -8,11 +8,12 @@ import random
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bench.crash.cluster import Hub, Postgres
-from bench.crash.judge import await_quiet, judge, open_for_judging
+from bench.crash.judge import await_quiet, in_force, judge, open_for_judging
 from bench.crash.vendor import Vendor
 from bench.events import SECRET, Run
 from bench.processes import Failed
@@ -20,7 +21,7 @@ from bench.processes import Failed
 CUSTOMERS: Final = 40
 TARGETS: Final = ("web", "worker", "worker", "courier", "broker", "database")
 FAILPOINTS: Final = (
-    "receive.before_commit=0.01,receive.after_commit=0.01,publish.before=0.02,publish.after=0.02,"
+    "receive.before_commit=0.01,receive.opt_out_inserted=0.05,receive.after_commit=0.01,publish.before=0.02,publish.after=0.02,"
     "apply.claimed=0.03,apply.before_commit=0.03,apply.after_commit=0.03"
 )
 CONFIG: Final = """
@@ -30,6 +31,8 @@ api_key = "env:STRIPE_API_KEY"
 webhook_secret = "env:STRIPE_WEBHOOK_SECRET"
 base_url = "http://127.0.0.1:1"
 poll = 0
+[connections.letters]
+connector = "letters"
 """
 
 
@@ -64,20 +67,24 @@ def crash(folder: Path, *, kills: int, rate: float, seed: int) -> list[str]:
         hub.start()
         seconds = kills * 1.2 + 6
         run = Run(f"c{seed % 10_000:04d}", CUSTOMERS, int(time.time()) - 200_000)
-        vendor = Vendor(run, int(seconds * rate), hub.port, rate)
+        vendor = Vendor(run, int(seconds * rate), hub.port, rate, partial(in_force, postgres.url))
         vendor.start()
         _kill_under_load(hub, postgres, vendor, kills, dice)
         hub.disarm()
         vendor.join()
+        sys.path.append(str(hub.site))
         judging = open_for_judging({**os.environ, **hub.env})
         quiet = await_quiet(judging)
         print(f"kills: {sum(hub.kills.values())} {dict(sorted(hub.kills.items()))}", flush=True)
         print(f"answers: {dict(sorted(vendor.answers.items()))} (0: the connection broke)", flush=True)
         print(f"accepted {len(vendor.accepted)} of {vendor.count}; quiet after {quiet:.1f} s", flush=True)
+        print(f"opt-outs: {len(vendor.letters)}", flush=True)
         wrong = judge(judging, vendor, folder)
         judging.store.close()
         return wrong
     finally:
+        if str(hub.site) in sys.path:
+            sys.path.remove(str(hub.site))
         hub.stop()
         postgres.stop()
 

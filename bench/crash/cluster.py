@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import psycopg
+from bench.crash import letters
 from bench.processes import Failed, Process, free_port, start, tree
 
+ROOT: Final = Path(__file__).parents[2]
 READY_SECONDS: Final = 40.0
 AS_NOBODY_IN_PARTICULAR: Final = "postgres"
 """PostgreSQL refuses to run as root; its package made this user."""
@@ -138,10 +140,17 @@ class Hub:
             "UPKEPT_DATABASE_URL": self.database_url,
             "UPKEPT_PORT": str(self.port),
             "UPKEPT_LOG": "json",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.site), os.environ.get("PYTHONPATH", "")]),
         }
+
+    @property
+    def site(self) -> Path:
+        """Where the connectors of the run are installed."""
+        return self.folder / "site"
 
     def start(self) -> None:
         (self.folder / "upkept.toml").write_text(self.config)
+        letters.install(self.site)
         subprocess.run(
             [sys.executable, "-m", "upkept.cli", "migrate"], env={**os.environ, **self.env}, check=True, timeout=60,
             stdout=subprocess.DEVNULL,

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+from bench.crash.letters import event_id
 from bench.crash.vendor import Vendor
 from bench.events import Run, customer_id
 from bench.processes import Failed
@@ -15,6 +17,7 @@ from upkept.flow.apply import apply
 from upkept.flow.digest import digest
 from upkept.flow.hub import Hub
 from upkept.flow.opening import open_hub
+from upkept.flow.opt_outs import row_key
 from upkept.settings import load
 from upkept.store import inbox
 from upkept.store.engine import open_store
@@ -60,6 +63,7 @@ def judge(hub: Hub, vendor: Vendor, scratch: Path) -> list[str]:
     if charges != len(expected) or counted != len(expected):
         wrong.append(f"{len(expected)} charges were stored; the timeline holds {charges} and counts {counted}")
     wrong += _values(run, stored, people)
+    wrong += _opt_outs(hub, vendor)
     wrong += _rebuilt(hub, scratch)
     return wrong
 
@@ -69,6 +73,39 @@ def _values(run: Run, stored: set[int], people: dict[str, object]) -> list[str]:
     created = {run.event(n).customer for n in stored if n < run.customers}
     missing = [c for c in sorted(created) if f"{customer_id(run.name, c)}@example.com" not in people]
     return [f"{len(missing)} customers are missing"] if missing else []
+
+
+def in_force(url: str, number: int) -> bool:
+    """Does the opt-out of that letter stand at this moment? A database that was just killed cannot tell."""
+    query = "SELECT count(*) FROM consent WHERE inbox_key = %s"
+    try:
+        with psycopg.connect(url, connect_timeout=2) as connection:
+            found = connection.execute(query, [row_key("letters", event_id(number))]).fetchone()
+    except psycopg.OperationalError:
+        return True
+    return found == (2,)
+
+
+def _opt_outs(hub: Hub, vendor: Vendor) -> list[str]:
+    """What was answered 2xx is in force, once on the address and once on the record; nothing else is."""
+    with hub.store.read() as connection:
+        query = "SELECT inbox_key, count(*) FROM consent WHERE act = 'opt_out' GROUP BY inbox_key"
+        told = {key: count for key, count in connection.exec_driver_sql(query)}  # noqa: C416
+        query = "SELECT dedup_key FROM inbox WHERE connection = 'letters'"
+        stored = {row_key("letters", row[0]) for row in connection.exec_driver_sql(query)}
+        query = "SELECT email FROM people WHERE consent <> 'unsubscribed'"
+        free = {row[0] for row in connection.exec_driver_sql(query)}
+    accepted = {row_key("letters", event_id(number)) for number in vendor.letters}
+    wrong = [f"{len(lost)} opt-outs were answered 2xx and are not in the inbox"] if (lost := accepted - stored) else []
+    if vendor.late:
+        wrong.append(f"{len(vendor.late)} opt-outs were answered 2xx and not in force at that moment")
+    if told != dict.fromkeys(stored, 2):
+        wrong.append(
+            f"{len(stored)} opt-outs were stored; in force are {Counter(told.values())} (statements: opt-outs)"
+        )
+    if mailed := {vendor.unsubscribed(number) for number in vendor.letters} & free:
+        wrong.append(f"{len(mailed)} people unsubscribed and may be written to")
+    return wrong
 
 
 def _rebuilt(hub: Hub, scratch: Path) -> list[str]:
