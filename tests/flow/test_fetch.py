@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.flow.small_vendor import Clock, Vendor, arrive, heads, hub_of, inbox_states, ring
+from tests.flow.small_vendor import Clock, Vendor, arrive, follow, heads, hub_of, inbox_states, ring
 
 from upkept.contract import Config, Permanent, Retryable
+from upkept.flow import runs
 from upkept.flow.fetch import fetch, read_back
 from upkept.flow.hub import Hub
 from upkept.store import alerts, connections, inbox, readbacks
@@ -232,3 +233,25 @@ def test_a_paused_connection_is_not_read_from(hub: Hub, clock: Clock, vendor: Ve
     assert read_back(hub, now=clock) == ()
     assert fetch(hub, [row], now=clock) == ()
     assert (vendor.calls, wishes(hub), inbox_states(hub)) == (0, 1, {"new": 1})
+
+
+def test_what_could_not_be_read_back_is_over_after_a_walk_that_began_later(
+    hub: Hub, clock: Clock, vendor: Vendor
+) -> None:
+    def given_up() -> None:
+        wish(hub, "cus_1", due_at=clock.at)
+        vendor.fail_at[vendor.calls + 1] = Permanent("gone for good")
+        read_back(hub, now=clock)
+
+    vendor.put("cus_1", name="Ann")
+    under_way = runs.start(hub, "acme", now=clock()).run
+    given_up()
+    follow(hub, under_way.id, clock)
+    assert waiting_alerts(hub) == ["read_back:acme"]  # that walk may have shown the record as it was before
+    since = runs.start(hub, "acme", now=clock(), mode="since", since=clock.at).run
+    follow(hub, since.id, clock)
+    assert waiting_alerts(hub) == ["read_back:acme"]
+    follow(hub, runs.start(hub, "acme", now=clock()).run.id, clock)
+    assert waiting_alerts(hub) == []
+    given_up()
+    assert waiting_alerts(hub) == ["read_back:acme"]

@@ -21,10 +21,10 @@ def sound(hub: Hub, key: str, connection: str, message: str, cure: str, *, now: 
         log.error("alert", alert=key, connection=connection, message=message, cure=cure)
 
 
-def settle(hub: Hub, key: str, *, now: int) -> None:
-    """The alert `key` is over, if it stood."""
+def settle(hub: Hub, key: str, *, now: int, before: int | None = None) -> None:
+    """The alert `key` is over, if it stood; with `before`, only if its cause was last seen earlier than that."""
     with hub.store.write() as open_store:
-        over = alerts.resolve(open_store, key, now)
+        over = alerts.resolve(open_store, key, now, before=before)
     if over:
         log.info("alert is over", alert=key)
 
@@ -76,6 +76,11 @@ def settle_opt_outs(hub: Hub, names: Iterable[str], *, now: int) -> None:
 def dead_key(connection: str) -> str:
     """The key of the alert about deliveries that can never be applied as they are."""
     return f"dead:{connection}"
+
+
+def read_back_key(connection: str) -> str:
+    """The key of the alert about records that could not be read back."""
+    return f"read_back:{connection}"
 
 
 def opt_out_key(connection: str) -> str:

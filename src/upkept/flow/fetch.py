@@ -212,7 +212,7 @@ def _give_up(hub: Hub, due: Due, error: Exception, now: int) -> None:
         readbacks.drop(open_store, due)
     message = f"a {due.type} could not be read back: {reason}"
     cure = f"after a fix: upkept resync {due.connection}"
-    alarm.sound(hub, f"read_back:{due.connection}", due.connection, message, cure, now=now)
+    alarm.sound(hub, alarm.read_back_key(due.connection), due.connection, message, cure, now=now)
 
 
 def _later(hub: Hub, due: Due, due_at: int, attempts: int) -> None:

@@ -165,6 +165,9 @@ def settle(hub: Hub, run: Run, *, now: Callable[[], int]) -> tuple[Bell, ...]:
         count = vanished.count if vanished else 0
         if not runs.close(open_store, run, state, now=moment, reason=reason, failed=dead + unread, missing=count):
             return ()
+    if state == "complete" and is_full(run):
+        # It showed every record, or wishes to read it back, as it was after the walk began.
+        alarm.settle(hub, alarm.read_back_key(run.connection), now=moment, before=run.started_at)
     _report(hub, run, vanished, believed, moment)
     forget_walks(hub)
     return ()

@@ -48,9 +48,11 @@ def raise_(connection: Connection, key: str, name: str, message: str, cure: str,
     return True
 
 
-def resolve(connection: Connection, key: str, now: int) -> bool:
-    """Close the alert `key`; True if it stood."""
+def resolve(connection: Connection, key: str, now: int, *, before: int | None = None) -> bool:
+    """Close the alert `key`; True if it stood. With `before`, only if its cause was last seen earlier than that."""
     query = alerts.update().where(alerts.c.key == key, alerts.c.resolved_at.is_(None)).values(resolved_at=now)
+    if before is not None:
+        query = query.where(alerts.c.last_at < before)
     return bool(connection.execute(query).rowcount)
 
 
