@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from upkept.cli.context import current_settings
+from upkept.cli.output import shown_url
 from upkept.contract import Config, UpkeptError
 from upkept.settings import RESERVED, Settings
 
@@ -118,14 +119,11 @@ def _keys(settings: Settings) -> Finding:
 
 
 def _database(hub: Hub) -> Finding:
-    from sqlalchemy import make_url
-
     from upkept.flow.belonging import check_keys
     from upkept.store.migrations import pending
 
-    url = make_url(hub.settings.database_url)
-    shown = url.render_as_string(hide_password=True)
-    if url.get_backend_name() == "sqlite" and hub.store.lock_file is not None:
+    shown = shown_url(hub.settings.database_url)
+    if hub.store.dialect == "sqlite" and hub.store.lock_file is not None:
         path = hub.store.lock_file.with_suffix("")
         if not path.exists():
             return Finding(
@@ -154,8 +152,8 @@ def _broker(settings: Settings) -> Finding:
         if broker.answers(settings.broker_socket):
             return Finding("broker", "ok", f"embedded, at {settings.broker_socket}")
         return Finding("broker", "warn", "the embedded broker is not running", "upkept up starts it")
+    shown = shown_url(settings.broker_url)
     with Broker(settings.broker_url, connect_timeout=BROKER_SECONDS) as connection:
-        shown = connection.as_uri()
         try:
             connection.ensure_connection(max_retries=1, timeout=BROKER_SECONDS)
         except Exception as error:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 WIDE: Final = 1_000
 
@@ -20,6 +21,18 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
     """Each on a line of its own; `err` for what is said beside the answer."""
     for line in lines:
         print(line, file=sys.stderr if err else sys.stdout)
+
+
+def shown_url(url: str) -> str:
+    """A database's or a broker's address without its secrets: `***` stands for every password it has."""
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    options = "&".join(
+        f"{key}={'***' if 'pass' in key.lower() else value}" for key, value in parse_qsl(parts.query, True)
+    )
+    asked = f"?{options}" if options else ""
+    return f"{parts.scheme}://{name}{':***' if password else ''}{at}{place}{parts.path}{asked}"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:

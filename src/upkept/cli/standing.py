@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
 
 from upkept.cli.follow import as_json, clock, moment, worker_lives
-from upkept.cli.output import print_table
+from upkept.cli.output import print_table, shown_url
 from upkept.flow.hub import Hub
 from upkept.settings import RESERVED, Settings
 from upkept.store import alerts, connections, inbox, readbacks, runs
@@ -96,12 +95,10 @@ def _broker(settings: Settings) -> dict[str, str]:
         return {"url": "embedded", "state": state}
     from kombu import Connection
 
-    parts = urlsplit(settings.broker_url)
-    host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
     with Connection(settings.broker_url, connect_timeout=BROKER_SECONDS) as connection:
         try:
             connection.ensure_connection(max_retries=1, timeout=BROKER_SECONDS)
             state = "answers"
         except Exception:  # a broker's clients raise a dozen unrelated types
             state = "away"
-    return {"url": f"{parts.scheme}://{host}{parts.path}", "state": state}
+    return {"url": shown_url(settings.broker_url), "state": state}
