@@ -48,7 +48,8 @@ def test_the_tour_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
     ):
         script = script.replace("8420", str(vendor.port)).replace("8080", str(ours.port))
         env = {**os.environ, **exports, "NO_PROXY": "*"}
-        subprocess.run([sys.executable, "-c", script], env=env, check=True, timeout=60)
+        for _ in range(2):  # a reader may run it again
+            subprocess.run([sys.executable, "-c", script], env=env, check=True, timeout=60)
         until = time.monotonic() + 60
         while ours.accepted() < len(vendor.events()) or ours.ready().get("waiting_rows") != 0:
             assert time.monotonic() < until, ours.process.last_words()
