@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ from upkept.cli.connector import scaffold
 from upkept.contract import Config
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "upkept.cli", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False)
 
 
 def test_a_new_connector_passes_its_own_tests(tmp_path: Path) -> None:
@@ -72,6 +73,22 @@ def test_proofs_are_given_on_the_command_line() -> None:
     assert done.exit_code == 0, [one for one in answer["proofs"] if one["outcome"] == "failed"]
     assert answer["certified"] is False  # without credentials not everything can be proved, and that is said
     assert {"proved", "not proved"} == {one["outcome"] for one in answer["proofs"]}
+    assert [Path(one).name for one in answer["suites"]] == ["test_conformance.py"]
+
+
+def test_what_is_left_to_prove_is_told_with_how(tmp_path: Path) -> None:
+    assert run("connector", "new", "visits", cwd=tmp_path).returncode == 0
+    folder = tmp_path / "upkept-visits"
+    metadata = folder / "upkept_visits-1.dist-info"  # as pip install would leave it
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: upkept-visits\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[upkept.connectors]\nvisits = upkept_visits:connector\n")
+    proved = run("connector", "test", "visits", cwd=tmp_path, PYTHONPATH=str(folder))
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    assert "not proved  forged requests are refused: it needs `sign`" in proved.stdout
+    assert "proved      garbage is refused" in proved.stdout
+    command = proved.stdout.splitlines()[-1].partition(": pytest ")[2]
+    assert command == "upkept-visits/tests/test_visits.py"
 
 
 def test_a_failed_proof_is_status_1(tmp_path: Path) -> None:

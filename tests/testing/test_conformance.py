@@ -37,7 +37,7 @@ from upkept.contract import (
 )
 from upkept.testing import proofs
 from upkept.testing import proofs_outside as outside
-from upkept.testing.conformance import Disproved, Kit, Proof, certify
+from upkept.testing.conformance import Disproved, Kit, certify
 from upkept.testing.fixtures import Fixture
 
 ACME = package()
@@ -87,8 +87,15 @@ def test_what_was_not_proved_is_said() -> None:
     report = certify(SOUND, fixtures=FIXTURES)
     assert not report.failed
     assert not report.certified
-    assert Proof("a second pull adds nothing", "not proved", "give `vendor`") in report.proofs
-    assert Proof("forged requests are refused", "not proved", "give `sign`") in report.proofs
+    left = {proof.name: proof.detail for proof in report.proofs if proof.outcome == "not proved"}
+    assert left == {
+        "authentic_requests_come_in": "it needs `sign`",
+        "forged_requests_are_refused": "it needs `sign`",
+        "stale_requests_are_refused": "it needs `sign`",
+        "a_second_pull_adds_nothing": "it needs `vendor`",
+    }
+    every = certify(SOUND, fixtures=FIXTURES, config=CONFIG, sign=sign, vendor=vendor)
+    assert {proof.name for proof in every.proofs} == {proof.name for proof in report.proofs}
 
 
 def test_a_kind_without_a_fixture() -> None:
@@ -218,6 +225,8 @@ def test_a_door_that_is_too_open() -> None:
     assert "another secret: the request is let in" in disproved(outside.forged_requests_are_refused, open_door)
     assert "empty headers: the request is let in" in disproved(outside.unsigned_requests_are_refused, open_door)
     assert "an hour old: the request is let in" in disproved(outside.stale_requests_are_refused, open_door)
+    wide_open = kit(replace(SOUND, verify=lambda _request, _config, /, *, now: None))
+    assert "no headers and no token: the request" in disproved(outside.unsigned_requests_are_refused, wide_open)
     unread = kit(sign=sign, covers=frozenset({"body"}))
     assert "a changed body: the request is let in" in disproved(outside.forged_requests_are_refused, unread)
 
@@ -240,13 +249,15 @@ def test_a_split_that_makes_up_ids_or_chokes() -> None:
             yield replace(event, id=f"{event.id}:{random.random()}")
 
     made_up = kit(replace(SOUND, split=split), sign=sign)
-    assert "event ids" in disproved(outside.authentic_requests_come_in, made_up)
+    assert "event ids" in disproved(outside.event_ids_last, made_up)
 
     def careless(request: Request, config: Any, /) -> Iterable[RawEvent]:
         json.loads(request.body)
         return [*SOUND.split(request, config)]
 
-    assert "at the door" in disproved(outside.garbage_is_refused, kit(replace(SOUND, split=careless), sign=sign))
+    for one in (sign, None):
+        chokes = kit(replace(SOUND, split=careless), sign=one)
+        assert "at the door" in disproved(outside.garbage_is_refused, chokes)
 
 
 def test_an_error_that_escapes_and_a_secret_that_is_told() -> None:

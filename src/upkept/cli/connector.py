@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from upkept.contract import AnyConnector, Config
+
+if TYPE_CHECKING:
+    from upkept.testing.conformance import Report
 
 commands = typer.Typer()
 connector = typer.Typer(help="Connectors: list the installed ones, begin a new one, test one.", no_args_is_help=True)
@@ -65,17 +68,24 @@ def prove(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give the proofs of the conformance kit that need no credentials. Status 1 if one fails."""
+    """Give the proofs of the conformance kit that need neither its author's help nor a vendor. Status 1 if one fails.
+
+    It names the other proofs, and the tests of the connector that give them all."""
     from upkept.registry import load_connector
     from upkept.testing.conformance import certify
 
-    report = certify(load_connector(name, where="connector test"), fixtures=fixtures or _fixtures(name))
+    folder = fixtures or _fixtures(name)
+    report = certify(load_connector(name, where="connector test"), fixtures=folder)
+    suites = [] if report.certified else _suites(folder)
     if as_json:
         proofs = [{"proof": one.name, "outcome": one.outcome, "detail": one.detail} for one in report.proofs]
-        json.dump({"connector": name, "certified": report.certified, "proofs": proofs}, sys.stdout, indent=1)
+        json.dump(
+            {"connector": name, "certified": report.certified, "proofs": proofs, "suites": suites}, sys.stdout, indent=1
+        )
         print()
     else:
         print("\n".join(report.lines()))
+        print("\n".join(_rest(report, suites)))
     raise typer.Exit(int(bool(report.failed)))
 
 
@@ -100,6 +110,27 @@ def scaffold(name: str) -> Iterator[tuple[Path, str]]:
 
 def _abilities(one: AnyConnector) -> list[str]:
     return [word for word, ability in ABILITIES.items() if getattr(one, ability) is not None]
+
+
+def _suites(fixtures: Path) -> list[str]:
+    """The test files beside these fixtures that give all the proofs."""
+    files = sorted(fixtures.absolute().parent.glob("test_*.py"))
+    found = [path for path in files if "upkept.testing.conformance" in path.read_text(encoding="utf-8")]
+    here = Path.cwd()
+    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in found]
+
+
+def _rest(report: Report, suites: list[str]) -> Iterator[str]:
+    """What is left to prove, and how."""
+    left = sum(proof.outcome == "not proved" for proof in report.proofs)
+    if not left:
+        return
+    yield ""
+    yield f"{left} of {len(report.proofs)} proofs are left: `sign` and `vendor` are for the connector's tests to give."
+    if suites:
+        yield f"with them every proof is given: pytest {' '.join(suites)}"
+    else:
+        yield "one line in a test file gives them all: TestIt = suite(connector, fixtures=…, sign=…, vendor=…)"
 
 
 def _fixtures(name: str) -> Path:

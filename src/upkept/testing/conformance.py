@@ -33,12 +33,6 @@ _PURE = (
     proofs.opt_outs_are_declared,
     proofs.any_order_ends_equal,
 )
-_DOOR = (
-    proofs_outside.authentic_requests_come_in,
-    proofs_outside.forged_requests_are_refused,
-    proofs_outside.unsigned_requests_are_refused,
-    proofs_outside.garbage_is_refused,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +113,36 @@ def _kit(
 def _proofs(kit: Kit) -> Iterator[tuple[str, Callable[[], None]]]:
     for proof in _PURE:
         yield proof.__name__, partial(proof, kit)
+    yield "no_secret_is_logged", partial(proofs_outside.no_secret_is_logged, kit)
     for fixture in kit.loaded:
         name = f"fixture {fixture.path.parent.name}/{fixture.name}"
         yield name, partial(proofs.fixture_says_what_is_expected, kit, fixture)
-    connector = kit.connector
-    if connector.verify is not None and kit.sign is not None:
-        for proof in _DOOR:
+    for proof, argument in _about_abilities(kit):
+        if not argument or getattr(kit, argument) is not None:
             yield proof.__name__, partial(proof, kit)
-        if "time" in kit.covers:
-            yield "stale_requests_are_refused", partial(proofs_outside.stale_requests_are_refused, kit)
-    yield "no_secret_is_logged", partial(proofs_outside.no_secret_is_logged, kit)
-    if _calls_out(connector):
-        yield "no_foreign_error_escapes", partial(proofs_outside.no_foreign_error_escapes, kit)
-    if connector.pull is not None and kit.vendor is not None:
-        yield "a_second_pull_adds_nothing", partial(proofs_outside.a_second_pull_adds_nothing, kit)
 
 
 def _missing(kit: Kit) -> Iterator[tuple[str, str]]:
+    for proof, argument in _about_abilities(kit):
+        if argument and getattr(kit, argument) is None:
+            yield proof.__name__, f"it needs `{argument}`"
+
+
+def _about_abilities(kit: Kit) -> Iterator[tuple[Callable[[Kit], None], str]]:
+    """The proofs about what the connector can do, each with the argument it cannot be given without."""
     connector = kit.connector
-    if connector.verify is not None and kit.sign is None:
-        yield "forged requests are refused", "give `sign`"
-    if connector.pull is not None and kit.vendor is None:
-        yield "a second pull adds nothing", "give `vendor`"
-
-
-def _calls_out(connector: AnyConnector) -> bool:
-    return any(ability is not None for ability in (connector.fetch, connector.pull, connector.push, connector.probe))
+    if connector.verify is not None:
+        yield proofs_outside.event_ids_last, ""
+        yield proofs_outside.unsigned_requests_are_refused, ""
+        yield proofs_outside.garbage_is_refused, ""
+        yield proofs_outside.authentic_requests_come_in, "sign"
+        yield proofs_outside.forged_requests_are_refused, "sign"
+        if "time" in kit.covers:
+            yield proofs_outside.stale_requests_are_refused, "sign"
+    if any(ability is not None for ability in (connector.fetch, connector.pull, connector.push, connector.probe)):
+        yield proofs_outside.no_foreign_error_escapes, ""
+    if connector.pull is not None:
+        yield proofs_outside.a_second_pull_adds_nothing, "vendor"
 
 
 def _outcome(name: str, proof: Callable[[], None]) -> Proof:
