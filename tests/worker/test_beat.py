@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from upkept.store import due, gauges, inbox, jobs, readbacks, runs
 from upkept.store.engine import Store
 from upkept.worker import beat, pulse
 from upkept.worker.process import clock, process
+from upkept.worker.retry import attempt
 from upkept.worker.steps import applied
 
 SECOND = 1_000_000
@@ -303,3 +307,38 @@ def test_a_tick_does_what_has_come_once_and_outlives_a_failing_job(hub: Hub) -> 
     for one in clocks * 2:
         one.tick()
     assert done == ["step", "end"]
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_courier_whose_threads_all_wait_for_a_vendor_is_not_deaf(
+    hub: Hub, bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pulse queues up behind the tasks. Only vendors that never answer are a case for a restart."""
+    answered = threading.Event()
+    asking: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ask(_hub: Hub) -> tuple[Bell, ...]:
+        asking.put(None)
+        answered.wait(60)
+        return ()
+
+    def deaf_seconds() -> float:
+        one.tick()
+        return pulse.pulse_age(hub.store, "courier", now=clock() + 70 * SECOND)
+
+    monkeypatch.setattr(process, "threads", 2)
+    one = beat.Clock([])
+    list(beat.pulsing(hub, bells))  # type: ignore[arg-type]
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(attempt, "fetch", ask)]
+        asking.get(timeout=60)
+        assert deaf_seconds() > 69, "a thread is free and hears nothing"
+        calls.append(threads.submit(attempt, "fetch", ask))
+        asking.get(timeout=60)
+        assert deaf_seconds() == 0
+        list(beat.pulsing(hub, bells))  # type: ignore[arg-type]
+        monkeypatch.setattr(pulse, "STUCK", 0.0)
+        assert deaf_seconds() > 69, "they wait too long"
+        answered.set()
+    assert all(call.result() for call in calls)
+    assert not process.has_its_hands_full(within=60)

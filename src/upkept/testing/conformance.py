@@ -117,9 +117,9 @@ def _proofs(kit: Kit) -> Iterator[tuple[str, Callable[[], None]]]:
     for fixture in kit.loaded:
         name = f"fixture {fixture.path.parent.name}/{fixture.name}"
         yield name, partial(proofs.fixture_says_what_is_expected, kit, fixture)
-    for proof, argument in _about_abilities(kit):
+    for ability, argument in _about_abilities(kit):
         if not argument or getattr(kit, argument) is not None:
-            yield proof.__name__, partial(proof, kit)
+            yield ability.__name__, partial(ability, kit)
 
 
 def _missing(kit: Kit) -> Iterator[tuple[str, str]]:

@@ -144,6 +144,8 @@ class Clock(threading.Thread):
             with process.stepping():
                 hub, ringer = process.hub(), process.ringer()
                 claimed = self._claim(hub)
+                if process.has_its_hands_full(within=pulse.STUCK):
+                    pulse.busy(hub.store, now=clock())
             self._under_way.update({job.name: job.do(hub, ringer) for job in claimed})
         except Exception as error:
             self._failed("tick", error)

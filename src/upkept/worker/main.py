@@ -35,7 +35,9 @@ def run(*, courier: bool, settings: Settings | None = None) -> int:
     # It warns of pickle as root; we take JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     clock = beat.Clock(beat.OF_THE_COURIER if courier else beat.OF_THE_WORKER)
-    if not courier:
+    if courier:
+        process.threads = THREADS
+    else:
         queue.Lanes.children = CHILDREN
     worker = app.Worker(
         hostname=f"{'courier' if courier else 'worker'}@{gethostname()}",

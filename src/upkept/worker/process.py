@@ -32,6 +32,9 @@ class Process:
         self._ringer: queue.Ringer | None = None
         self._opening = threading.Lock()
         self._step = threading.Lock()
+        self.threads = 0
+        """How many tasks this process takes at once in threads of its own; 0 where children take them."""
+        self._tasks: dict[object, float] = {}
         self._of_the_parent: list[object] = []
 
     def hub(self) -> Hub:
@@ -58,6 +61,21 @@ class Process:
         """One step of a thread beside the pool; no child is forked in the middle of it."""
         with self._step:
             yield
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """One task, from its beginning to its end."""
+        task = object()
+        self._tasks[task] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._tasks[task]
+
+    def has_its_hands_full(self, *, within: float) -> bool:
+        """Is every thread at a task, one of them for less than `within` seconds? Nothing else is heard meanwhile."""
+        begun = list(self._tasks.values())
+        return 0 < self.threads <= len(begun) and time.monotonic() - max(begun) < within
 
     def _configured(self) -> Settings:
         if self.settings is None:

@@ -17,6 +17,16 @@ DEAF: Final = 60.0
 LANES: Final = {"worker": "consent", "courier": "outbound"}
 """Who listens where. The worker looks at `consent` first, so a backlog does not look like deafness."""
 
+STUCK: Final = 300.0
+"""A slow vendor may hold every thread of the courier for so many seconds. After that it looks like one that never
+answers, and a restart is the only way to get a thread back."""
+
+
+def busy(store: Store, *, now: int) -> None:
+    """The courier cannot hear its pulse because all its threads are at work: that is no deafness."""
+    with store.write() as connection:
+        jobs.heard(connection, "courier", now=now)
+
 
 def pulse_age(store: Store, name: str = "worker", *, now: int, since: int = 0) -> float:
     """For how many seconds a pulse of `name` has been unheard; 0 if the last one was heard or none was sent.

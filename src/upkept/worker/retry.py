@@ -51,7 +51,8 @@ def ending(error: BaseException) -> Ending:
 def attempt(task: str, step: Callable[[Hub], Iterable[Bell]]) -> bool:
     """Run a step and ring what it asks for. False if it failed, which the sweeper makes good."""
     try:
-        bells = tuple(step(process.hub()))
+        with process.at_work():
+            bells = tuple(step(process.hub()))
     except Exception as error:
         end = ending(error)
         tell = log.error if end.level == "error" else log.info
