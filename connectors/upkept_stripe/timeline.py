@@ -27,7 +27,7 @@ MOST_KEYS: Final = 10
 
 
 def of_subscription(it: Told, owner: RecordRef, items: list[Item], kept: Mapping[str, Said]) -> Iterator[TimelineEvent]:
-    """`subscription created`, `subscription changed`, `subscription cancelled`, `trial will end`.
+    """`subscription created`, `… changed`, `… paused`, `… resumed`, `… cancelled`, and `trial will end`.
 
     `kept` is what the fact keeps of it.
     """
@@ -41,8 +41,11 @@ def of_subscription(it: Told, owner: RecordRef, items: list[Item], kept: Mapping
             if changes is not None:
                 metadata = _first({**_plan(id, items, kept), **changes})
                 told_apart = crc32(json.dumps(metadata, sort_keys=True).encode())
-                second = int(it.at.timestamp()) if it.at else 0
-                yield _event(owner, "subscription changed", id, f"{it.kind}:{second}:{told_apart:08x}", it.at, metadata)
+                yield _event(owner, "subscription changed", id, f"{_each_time(it)}:{told_apart:08x}", it.at, metadata)
+        case "customer.subscription.paused":
+            yield _event(owner, "subscription paused", id, _each_time(it), it.at, _plan(id, items, kept))
+        case "customer.subscription.resumed":
+            yield _event(owner, "subscription resumed", id, _each_time(it), it.at, _plan(id, items, kept))
         case "customer.subscription.deleted":
             ended = moment(shown.get("ended_at")) or moment(shown.get("canceled_at")) or it.at
             yield _event(owner, "subscription cancelled", id, it.kind, ended, _plan(id, items, kept))
@@ -104,6 +107,11 @@ def _event(
     record: RecordRef, name: str, id: str, what: str, at: datetime | None, metadata: dict[str, Scalar]
 ) -> TimelineEvent:
     return TimelineEvent(record=record, name=name, id=f"{id}:{what}", at=at, metadata=metadata)
+
+
+def _each_time(it: Told) -> str:
+    """It may happen to one subscription again, at another time."""
+    return f"{it.kind}:{int(it.at.timestamp()) if it.at else 0}"
 
 
 def _plan(id: str, items: list[Item], kept: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -48,6 +48,15 @@ def test_subscription_created_and_cancelled() -> None:
     assert (ended.name, ended.at) == ("subscription cancelled", at(T0 + DAY))
 
 
+def test_subscription_paused_and_resumed_each_time() -> None:
+    pro = subscription(item(3, price=price(1999, nickname="Pro")), status="paused")
+    first, again = (happened("customer.subscription.paused", pro, created=T0 + second) for second in (1, 9))
+    assert (first.name, first.at, first.metadata["status"]) == ("subscription paused", at(T0 + 1), "paused")
+    assert first.id != again.id
+    resumed = happened("customer.subscription.resumed", {**pro, "status": "active"}, created=T0 + 5)
+    assert (resumed.name, resumed.metadata["status"]) == ("subscription resumed", "active")
+
+
 def change(before: dict[str, Any] | None, **more: Any) -> TimelineEvent | None:
     shown = subscription(item(2, price=price(4900, id="price_team", nickname="Team")), **more)
     return told(event("customer.subscription.updated", shown, before=before))
