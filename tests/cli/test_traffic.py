@@ -130,6 +130,16 @@ def test_a_dry_run_names_the_differences_and_stores_nothing(upkept: Upkept, stri
     assert upkept("resync", "stripe", "--json").document["changed"] == 1
 
 
+def test_a_dry_run_tells_once_what_a_vendor_lists_twice(upkept: Upkept, stripe: FakeStripe) -> None:
+    """A subscription is listed with its customer, and again among the subscriptions."""
+    stripe.seed(customers=2, subscriptions=2)
+    lines = upkept("resync", "stripe", "--dry-run").out.splitlines()
+    assert len(lines) == len(set(lines))
+    assert sum(line.startswith("subscription ") for line in lines) == 2
+    told = upkept("resync", "stripe", "--dry-run", "--json").document["differences"]
+    assert len({(one["record"], one["field"]) for one in told}) == len(told)
+
+
 def test_a_revoked_key_fails_names_the_cure_and_its_cure_resumes(upkept: Upkept, stripe: FakeStripe) -> None:
     stripe.seed(customers=CUSTOMERS)
     stripe.faults(revoked=True)

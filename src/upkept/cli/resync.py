@@ -149,12 +149,14 @@ def _dry_run(hub: Hub, connection: Connection, since: int | None, *, as_json: bo
     cursor = beginning(standing, "full" if since is None else "since", since)
     scanned = news = 0
     differences: list[Difference] = []
+    told: set[tuple[str, str]] = set()
     for page in _pages(hub, connection, cursor):
         scanned, news = scanned + page.scanned, news + page.news
+        found = list(_untold(page.compared.differences, told))
         if as_json:
-            differences += page.compared.differences
+            differences += found
         else:
-            print_lines(_told(page.compared.differences))
+            print_lines(_told(found))
     if as_json:
         print_json({
             "connection": connection.name, "dry_run": True, "scanned": scanned, "would_change": news,
@@ -208,6 +210,14 @@ def _since(text: str) -> int:
     if at > now:
         raise typer.BadParameter(f"{text!r} lies in the future", param_hint="--since")
     return to_us(at)
+
+
+def _untold(differences: list[Difference], told: set[tuple[str, str]]) -> Iterator[Difference]:
+    """Those not told before: a vendor lists a part with its owner, and again with its like."""
+    for one in differences:
+        if (one.record, one.field) not in told:
+            told.add((one.record, one.field))
+            yield one
 
 
 def _told(differences: list[Difference]) -> Iterator[str]:

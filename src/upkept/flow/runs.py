@@ -269,13 +269,14 @@ def _reason(run: Run, vanished: Missing | None, believed: bool) -> str | None:
     if vanished and vanished.count:
         if not believed:
             return _disbelief(run, vanished)
-        return f"{vanished.count} records were not listed any more; they are read back"
+        were = "1 record was" if vanished.count == 1 else f"{vanished.count} records were"
+        return f"{were} not listed any more; read back, to see what became of them"
     return None
 
 
 def _disbelief(run: Run, vanished: Missing) -> str:
     return (
-        f"{vanished.count} of {vanished.known} records were not listed any more; that looks like another account, so "
+        f"of {vanished.known} records {vanished.count} are not listed any more; that looks like another account, so "
         f"none is taken as deleted. If they are: upkept resync {run.connection} --full --allow-deletes"
     )
 
