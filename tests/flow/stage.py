@@ -125,11 +125,18 @@ class Reading:
         return [self._mapped(said) for said in decode(event.body)]
 
     def _mapped(self, said: Statement) -> Statement:
-        if not isinstance(said, Fact):
-            return said
-        record = said.record._replace(id=self.moved.get(said.record.id, said.record.id))
+        match said:
+            case Link():
+                return replace(said, a=self._of(said.a), b=self._of(said.b))
+            case Consent():
+                return said if said.record is None else replace(said, record=self._of(said.record))
+            case TimelineEvent():
+                return replace(said, record=self._of(said.record), name=self.renamed.get(said.name, said.name))
         fields = {self.renamed.get(name, name): value for name, value in said.fields.items()}
-        return replace(said, record=record, fields=fields)
+        return replace(said, record=self._of(said.record), fields=fields)
+
+    def _of(self, record: RecordRef) -> RecordRef:
+        return record._replace(id=self.moved.get(record.id, record.id))
 
 
 def _fetch(event: RawEvent, _config: Nothing, _ctx: object, /) -> RawEvent:

@@ -9,11 +9,11 @@ delivery, it stays, until somebody can: then its opt-outs count, and nothing els
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from upkept.contract import LOWERING_ACTS, Consent
+from upkept.contract import LOWERING_ACTS
 from upkept.flow import opt_outs, view
 from upkept.flow.hub import Hub
 from upkept.flow.opt_outs import OptOut
@@ -31,14 +31,6 @@ SHOWN = 20
 """Deliveries named in words."""
 
 
-@dataclass(slots=True)
-class Rescued:
-    """Records whose people are bound anew, and the deliveries that may hold an opt-out and that nobody can read."""
-
-    about: set[str] = field(default_factory=set)
-    unread: list[int] = field(default_factory=list)
-
-
 def carry(connection: Connection, hub: Hub, leaving: Iterable[Record], left: Iterable[Record], *, now: int) -> int:
     """Bind the records that are `left` of a person by the opt-outs of those `leaving`, as these stood; how many."""
     held = list(left)
@@ -51,21 +43,28 @@ def carry(connection: Connection, hub: Hub, leaving: Iterable[Record], left: Ite
     return len(consent.insert(connection, carried, now=now))
 
 
-def rescue(connection: Connection, hub: Hub, rows: Iterable[Body], *, now: int) -> Rescued:
-    """Put in force what deliveries say that lowers consent, before they go unapplied."""
-    rescued = Rescued()
+def rescue(connection: Connection, hub: Hub, rows: Iterable[Body], also: Iterable[str], *, now: int) -> list[int]:
+    """Put in force what deliveries say that lowers consent, before they go unapplied; whom it binds is derived again.
+
+    Returns those that may hold an opt-out and that nobody can read. Raises `Outgrown`.
+    """
+    unread: list[int] = []
     found: list[OptOut] = []
+    about: set[str] = set()
+    addresses: set[str] = set()
     for row in rows:
         lowering = opts_out(hub, row)
         if lowering is None:
-            rescued.unread += [row.id] if may_lower(hub, row) else []
+            unread += [row.id] if may_lower(hub, row) else []
             continue
         key = opt_outs.row_key(row.connection, row.dedup_key)
         facts = opt_outs.among(hub, row.connection, lowering, received_at=row.received_at)
         found += [(fact, key) for fact in facts]
-        rescued.about |= concerned(connection, hub, row.connection, lowering)
-    consent.insert(connection, found, now=now)
-    return rescued
+        about |= {hub.record_id(record_key(row.connection, one.record)) for one in lowering if one.record is not None}
+        addresses |= {address for one in lowering if one.address and (address := email_key(one.address))}
+    if found:
+        _bind(connection, hub, found, about, addresses, also, now=now)
+    return unread
 
 
 def unread_among(hub: Hub, rows: Iterable[Body]) -> list[int]:
@@ -85,34 +84,32 @@ def kept(ids: Sequence[int]) -> str:
 def opt_outs_alone(connection: Connection, hub: Hub, plan: Plan, *, now: int, also: Iterable[str] = ()) -> Effect:
     """What deliveries change that were undone or forgotten before anybody could read them. Raises `Outgrown`."""
     said = [(fact, key) for fact, key, _ in plan.consents if fact.act in LOWERING_ACTS]
-    consent.insert(connection, said, now=now)
-    addresses = [(EMAIL, address) for address in sorted(plan.consent_addresses)]
-    about = plan.consent_records | claims.holders(connection, addresses)
-    return again(connection, hub, about, {*also, *plan.bereft}, now=now, bereft=plan.bereft)
+    about, addresses = plan.consent_records, plan.consent_addresses
+    return _bind(connection, hub, said, about, addresses, also, now=now, bereft=plan.bereft)
 
 
-def again(
-    connection: Connection, hub: Hub, about: set[str], also: Iterable[str], *, now: int, bereft: Iterable[str] = ()
+def _bind(
+    connection: Connection,
+    hub: Hub,
+    said: Sequence[OptOut],
+    about: set[str],
+    addresses: Iterable[str],
+    also: Iterable[str],
+    *,
+    now: int,
+    bereft: Iterable[str] = (),
 ) -> Effect:
-    """Derive the people of these records again: other statements bind them now. Raises `Outgrown`."""
+    """Put opt-outs in force and derive whom they bind again, under the locks of the effect transaction."""
+    named = [(EMAIL, address) for address in sorted(addresses)]
+    claims.lock(connection, named)
+    wanted = about | claims.holders(connection, named)
     effect = Effect()
-    effect.take(connection, about | set(also))
+    effect.take(connection, {*wanted, *also, *bereft})
     effect.leave(bereft)
-    effect.dirty |= about & effect.records.keys()
+    consent.insert(connection, said, now=now)
+    effect.dirty |= wanted & effect.records.keys()
     settle(connection, hub, effect, now=now)
     return effect
-
-
-def concerned(connection: Connection, hub: Hub, name: str, said: Iterable[Consent]) -> set[str]:
-    """The records that these statements of one connection are about, by name or by address."""
-    found: set[str] = set()
-    for one in said:
-        if one.record is not None:
-            found.add(hub.record_id(record_key(name, one.record)))
-        address = email_key(one.address) if one.address else None
-        if address is not None:
-            found |= claims.holders(connection, [(EMAIL, address)])
-    return found
 
 
 def _in_the_name_of(one: ConsentFact, subject: str) -> ConsentFact:

@@ -10,12 +10,15 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
+from upkept.contract import LOWERING_ACTS
+from upkept.flow import replay
 from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
+from upkept.flow.replay import Before
 from upkept.flow.settle import Effect, settle
 from upkept.people.fold import Head, advance, changed_late, conflicts, fold
 from upkept.people.values import AdmittedFact, RecordKey
-from upkept.store import claims, connections, consent, facts, readbacks, records, timeline
+from upkept.store import claims, connections, consent, facts, readbacks, records, repeats, timeline
 from upkept.store.records import Record
 
 READ_BACK_AFTER = 2_000_000
@@ -25,31 +28,34 @@ READ_BACK_AFTER = 2_000_000
 def write(connection: Connection, hub: Hub, plan: Plan, *, now: int, also: Iterable[str] = ()) -> Effect:
     """Everything a batch changes. Raises `Outgrown` when the component needs more locks than were taken."""
     effect = Effect()
-    _lock(connection, plan, effect, also)
-    _fold(connection, hub, plan, effect, now)
+    was = replay.before(connection, hub, plan)
+    _lock(connection, plan, effect, was, also)
+    refold = replay.take_back(connection, plan, effect, was)
+    _fold(connection, hub, plan, effect, refold, now)
     _statements(connection, plan, effect, now)
+    effect.emptied -= plan.records.keys()
     settle(connection, hub, effect, now=now)
     readbacks.wish(connection, [(*key, *wish) for key, wish in sorted(effect.wishes.items())])
     return effect
 
 
-def _lock(connection: Connection, plan: Plan, effect: Effect, also: Iterable[str]) -> None:
+def _lock(connection: Connection, plan: Plan, effect: Effect, was: Before, also: Iterable[str]) -> None:
     held = claims.open_by_record(connection, sorted(plan.claimed)) if plan.claimed else {}
     fresh = {i for record, wanted in plan.claimed.items() for i in wanted - held.get(record, set())}
     fresh |= {("email", address) for address in plan.consent_addresses}
-    replaced = facts.brought_by(connection, plan.replayed) if plan.replayed else set()
-    fresh |= claims.ever(connection, replaced)
+    fresh |= was.identifiers(connection) if was.rows else set()
     claims.lock(connection, fresh)
     records.insert_missing(connection, [(id_, *row) for id_, row in plan.records.items()])
-    near = claims.holders(connection, sorted(fresh)) | plan.linked | plan.bereft | replaced | set(also)
+    near = claims.holders(connection, sorted(fresh)) | plan.linked | plan.bereft | was.records | set(also)
     effect.take(connection, plan.records.keys() | near)
     effect.leave(plan.bereft)
 
 
-def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, now: int) -> None:
-    # R1: a replay replaces what its row said before.
-    refold = facts.remove_by_inbox(connection, plan.replayed) if plan.replayed else set()
+def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, refold: set[str], now: int) -> None:
     new = facts.insert(connection, [(s.record, s.fact, s.row.id, s.row.run) for s in plan.facts])
+    if len(new) < len(plan.facts):
+        told = ((s.record, s.fact.fact_id, s.row.id, "") for s in plan.facts)
+        repeats.note(connection, "fact", repeats.further(told, new))
     stated: dict[str, list[AdmittedFact]] = {}
     for one in plan.facts:
         if (one.record, one.fact.fact_id) in new:
@@ -119,15 +125,38 @@ def _statements(connection: Connection, plan: Plan, effect: Effect, now: int) ->
     """Consent, links and timeline: each insert says what was news."""
     if plan.consents:
         new = consent.insert(connection, [(fact, key) for fact, key, _ in plan.consents], now=now)
+        new |= _said_again(connection, plan, new, now)
         new |= _in_force_before(connection, plan, new)
         effect.news.update(row for fact, _, row in plan.consents if fact.id in new)
         holders = claims.holders(connection, [("email", address) for address in sorted(plan.consent_addresses)])
         effect.dirty |= plan.consent_records | (holders & effect.records.keys())
-    if plan.links and claims.add_links(connection, plan.links):
-        effect.unsettled |= plan.linked
+    if plan.links:
+        made = claims.add_links(connection, plan.links)
+        effect.unsettled |= plan.linked if made else set()
+        if len(made) < len(plan.links):
+            known = ((a, link.id, row, link.reason) for a, _, link, row in plan.links if row is not None)
+            repeats.note(connection, "link", repeats.further(known, made))
     if plan.events:
         happened = timeline.insert(connection, [event for event, _ in plan.events])
         effect.news.update(row for event, row in plan.events if event[:2] in happened)
+        if len(happened) < len(plan.events):
+            again = (timeline.told(event) for event, _ in plan.events)
+            repeats.note(connection, "event", repeats.further(again, happened))
+
+
+def _said_again(connection: Connection, plan: Plan, new: set[str], now: int) -> set[str]:
+    """Note which rows raise consent as another one did; what was withdrawn at this very moment is said anew."""
+    raising = {(fact.id, row): (fact, key) for fact, key, row in plan.consents if key and fact.act not in LOWERING_ACTS}
+    told = [("", id_, row, "") for id_, row in raising]
+    told = list(repeats.further(told, {("", id_) for id_ in new}))
+    if not told:
+        return set()
+    ids = {id_ for _, id_, _, _ in told}
+    gone = ids - consent.lock(connection, ids).keys()
+    anew = consent.insert(connection, [pair for (id_, _), pair in raising.items() if id_ in gone], now=now)
+    holder = consent.lock(connection, ids)
+    repeats.note(connection, "consent", [one for one in told if holder.get(one[1]) != raising[one[1], one[2]][1]])
+    return anew
 
 
 def _in_force_before(connection: Connection, plan: Plan, new: set[str]) -> set[str]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from upkept.flow import walk
 from upkept.flow.bury import near_to
-from upkept.flow.carry import again, carry, kept, rescue, unread_among
+from upkept.flow.carry import carry, kept, rescue, unread_among
 from upkept.flow.find import Unknown
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
@@ -110,10 +110,9 @@ def _inbox(connection: Connection, hub: Hub, name: str, also: frozenset[str], no
 def _rescue(connection: Connection, hub: Hub, ids: list[int], also: frozenset[str], now: int) -> list[Body]:
     """Put in force what these deliveries lower; those that may lower and cannot be read are kept. The others."""
     rows = traces.told(connection, ids)
-    rescued = rescue(connection, hub, rows, now=now)
-    bequest.keep_rows(connection, rescued.unread, "forgotten", now=now)
-    again(connection, hub, rescued.about, also, now=now)
-    return [row for row in rows if row.id not in set(rescued.unread)]
+    unread = rescue(connection, hub, rows, also, now=now)
+    bequest.keep_rows(connection, unread, "forgotten", now=now)
+    return [row for row in rows if row.id not in set(unread)]
 
 
 def _records(connection: Connection, hub: Hub, name: str, after: str, also: frozenset[str], now: int) -> Turn:

@@ -112,7 +112,9 @@ def _take_in(connection: Connection, hub: Hub, link: LinkFact, also: frozenset[s
     records.insert_missing(connection, [(id_, key, False, now) for id_, key in here.items()])
     effect = Effect()
     effect.take(connection, here.keys() | also)
-    new = not erased and claims.add_links(connection, [(hub.record_id(link.a), hub.record_id(link.b), link)])
+    new = not erased and bool(
+        claims.add_links(connection, [(hub.record_id(link.a), hub.record_id(link.b), link, None)])
+    )
     if new:
         effect.unsettled |= here.keys()
     settle(connection, hub, effect, now=now)

@@ -38,13 +38,14 @@ VOID: Final[Mapping[Lowering, str]] = {
 
 @dataclass(slots=True)
 class Work:
-    """A claimed row and what it says."""
+    """A claimed row and what it says; `skipped` is why one that may have been applied before says nothing."""
 
     row: Claimed
     facts: list[Fact] = field(default_factory=list)
     consents: list[Consent] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     events: list[TimelineEvent] = field(default_factory=list)
+    skipped: str | None = None
 
     @property
     def opts_out(self) -> bool:
@@ -59,7 +60,9 @@ class Work:
     @property
     def end(self) -> Outcome:
         """How a row that was taken in ends."""
-        return Outcome(self.row, "skipped", VOID[self.row.lowering]) if self.is_void else Outcome(self.row, "done")
+        if self.is_void:
+            return Outcome(self.row, "skipped", VOID[self.row.lowering])
+        return Outcome(self.row, "done" if self.skipped is None else "skipped", self.skipped)
 
 
 def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work], list[Outcome]]:
@@ -75,6 +78,12 @@ def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work
         event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
         try:
             statements = list(connection.connector.normalize(event, connection.fields))
+        except Skipped as error:
+            # Read before (R1), it may have said something then.
+            if row.epoch > 1:
+                works.append(Work(row, skipped=str(error)))
+            else:
+                ended.append(failed(row, error, now=now))
         except Exception as error:
             ended.append(failed(row, error, now=now))
         else:

@@ -58,7 +58,7 @@ class Plan:
     @property
     def linked(self) -> set[str]:
         """Records at the ends of explicit links."""
-        return {end for a, b, _ in self.links for end in (a, b)}
+        return {end for a, b, *_ in self.links for end in (a, b)}
 
     def touch(self, hub: Hub, key: RecordKey, *, at: int) -> str:
         """The id of a record this batch needs to stand."""
@@ -118,7 +118,7 @@ def _consent(hub: Hub, made: Plan, row: Claimed, consent: Consent) -> None:
 def _link(hub: Hub, made: Plan, row: Claimed, link: Link) -> None:
     admitted = admit_link(row.connection, link, received_at=row.received_at)
     a, b = (made.touch(hub, key, at=row.received_at) for key in (admitted.a, admitted.b))
-    made.links.append((a, b, admitted))
+    made.links.append((a, b, admitted, row.id))
 
 
 def _event(hub: Hub, made: Plan, row: Claimed, event: TimelineEvent) -> None:

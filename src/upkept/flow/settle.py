@@ -25,8 +25,9 @@ class Effect:
 
     `changed` records are written back; `unsettled` ones may belong to another person now; `dirty` ones make
     their person be derived again. `claimed` ones hold other identifiers than the claims table says, and `lost`
-    ones no longer state one that they did; `emptied` ones have no fact any more. `news` are the inbox rows that
-    said something new. `derived` is every person looked at, `people` those among them that changed.
+    ones no longer state one that they did; `emptied` ones lost what was said of them and may have no fact any more.
+    `news` are the inbox rows that said something new. `derived` is every person looked at, `people` those among them
+    that changed.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -87,6 +88,14 @@ class Effect:
                 self.dirty.add(record.id)
                 self.owners.add(record.id)
 
+    def loses(self, ids: Iterable[str]) -> None:
+        """Something that was said of these records is no longer; one of which nothing is known may go."""
+        for record in (self.records[id_] for id_ in ids if id_ in self.records):
+            if not record.known:
+                self.emptied.add(record.id)
+                if not record.part:
+                    self.unsettled.add(record.id)
+
     def drop(self, ids: Iterable[str]) -> None:
         """These records are gone from the store."""
         for id_ in ids:
@@ -113,7 +122,7 @@ def _companions(effect: Effect) -> set[str]:
 
 
 def _drop_bare(connection: Connection, hub: Hub, effect: Effect) -> None:
-    """A record that a replay or an undo left without facts goes, unless something else was said about it."""
+    """A record of which a replay or an undo left no fact goes, unless something else was said about it."""
     bare = {id_ for id_ in effect.emptied if effect.records[id_].floor is None}
     if not bare:
         return

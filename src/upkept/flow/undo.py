@@ -15,16 +15,21 @@ from typing import Final
 from sqlalchemy import Connection
 
 from upkept.contract import Consent, UpkeptError
-from upkept.flow import walk
+from upkept.flow import replay, walk
 from upkept.flow.bells import Bell, bells_for
-from upkept.flow.carry import again, carry, concerned, kept, rescue, unread_among
+from upkept.flow.bound import behind
+from upkept.flow.carry import carry, kept, rescue, unread_among
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.traces import says
 from upkept.flow.walk import REPORT, Turn, Walk
+from upkept.people.facts import record_key
 from upkept.people.fold import fold
 from upkept.people.head import Head
-from upkept.store import audit, bequest, claims, consent, facts, runs, timeline, traces
+from upkept.people.identifiers import EMAIL, email_key
+from upkept.sources import named_by
+from upkept.store import audit, bequest, claims, consent, facts, repeats, runs, traces
+from upkept.store.claims import Identifier
 from upkept.store.records import Record
 from upkept.store.runs import Run
 
@@ -104,46 +109,69 @@ def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now:
     match phase:
         case "stop":
             return _stop(connection, hub, run, undone, also, now)
+        case "rows":
+            return _rows(connection, hub, undone, int(after or 0), also, now)
         case "consent":
             return _consent(connection, hub, undone, after, also, now)
-        case "events":
-            rows = bequest.rows_of_run(connection, undone, after=int(after or 0), limit=ROWS)
-            timeline.remove_by_inbox(connection, rows)
-            return Turn(f"events:{rows[-1]}" if rows else "facts:")
         case _:
             return _facts(connection, hub, run, undone, also, now)
 
 
 def _stop(connection: Connection, hub: Hub, run: Run, undone: int, also: frozenset[str], now: int) -> Turn:
     """Take deliveries off the queue; the opt-outs in them are in force nevertheless."""
-    stopped = bequest.stop_rows(connection, undone, limit=STOPPED, reason=f"undone by run {run.id}")
-    if stopped:
-        rescued = rescue(connection, hub, traces.told(connection, stopped), now=now)
-        bequest.keep_rows(connection, rescued.unread, "undone", now=now)
-        again(connection, hub, rescued.about, also, now=now)
-    return Turn("stop:" if len(stopped) == STOPPED else "consent:")
+    ids = bequest.open_rows(connection, undone, limit=STOPPED)
+    unread = rescue(connection, hub, traces.told(connection, ids), also, now=now)
+    bequest.stop_rows(connection, ids, reason=f"undone by run {run.id}")
+    bequest.keep_rows(connection, unread, "undone", now=now)
+    return Turn("stop:" if len(ids) == STOPPED else "rows:")
+
+
+def _rows(connection: Connection, hub: Hub, undone: int, after: int, also: frozenset[str], now: int) -> Turn:
+    """Withdraw the events and links of the run's deliveries; from now on nothing can pass on to one of them."""
+    rows = bequest.rows_of_run(connection, undone, after=after, limit=STOPPED)
+    if not rows:
+        return Turn("consent:")
+    told = repeats.standing(connection, rows)
+    effect = Effect()
+    effect.take(connection, {record for kind, record, _ in told if kind != "consent"} | also)
+    consent.lock(connection, {id_ for kind, _, id_ in told if kind == "consent"})
+    repeats.forget_rows(connection, rows)
+    replay.part(connection, effect, rows)
+    settle(connection, hub, effect, now=now)
+    return Turn(f"rows:{rows[-1]}")
 
 
 def _consent(connection: Connection, hub: Hub, undone: int, after: str, also: frozenset[str], now: int) -> Turn:
     """Withdraw what the run said to raise consent."""
     said, last = bequest.consents_of_run(connection, undone, after=after, limit=ROWS)
     if last is None:
-        return Turn("events:")
+        return Turn("facts:")
     raising = [one for one in said if not one.lowering]
     if raising:
-        about = _concerned(connection, hub, {one.inbox_key for one in raising})
-        consent.remove(connection, [one.id for one in raising])
-        again(connection, hub, about, also, now=now)
+        keys = {one.inbox_key for one in raising}
+        near, addresses = _named(connection, hub, keys)
+        bound = behind(connection, hub, {one.subject for one in raising}, near=near, said=addresses)
+        claims.lock(connection, bound.identifiers)
+        holders = claims.holders(connection, sorted(bound.identifiers))
+        effect = Effect()
+        effect.take(connection, bound.records | holders | also)
+        ids = {one.id for one in raising}
+        consent.lock(connection, ids)
+        replay.withdraw(connection, effect, ids, keys, bound)
+        settle(connection, hub, effect, now=now)
     return Turn(f"consent:{last}")
 
 
-def _concerned(connection: Connection, hub: Hub, keys: set[str]) -> set[str]:
-    """The records that the consent in these deliveries is about."""
-    found: set[str] = set()
+def _named(connection: Connection, hub: Hub, keys: set[str]) -> tuple[set[str], set[Identifier]]:
+    """The records and addresses that these deliveries name, as they are read today."""
+    near: set[str] = set()
+    addresses: set[Identifier] = set()
     for row in traces.told(connection, traces.named(connection, keys)):
-        said = [one for one in says(hub, row) or () if isinstance(one, Consent)]
-        found |= concerned(connection, hub, row.connection, said)
-    return found
+        for one in says(hub, row) or ():
+            near |= {hub.record_id(record_key(row.connection, ref)) for ref in named_by(one)}
+            if isinstance(one, Consent) and one.address and (address := email_key(one.address)):
+                addresses.add((EMAIL, address))
+    return near, addresses
 
 
 def _facts(connection: Connection, hub: Hub, run: Run, undone: int, also: frozenset[str], now: int) -> Turn:

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, select
 
 from upkept.contract import LOWERING_ACTS
 from upkept.store import bulk
+from upkept.store.bulk import AnyRow
+from upkept.store.consent import LOWERING
 from upkept.store.inbox import Lowering
 from upkept.store.tables import alerts, connections, consent, inbox, readbacks, runs, tokens
-
-_LOWERING = ", ".join(f"'{act}'" for act in sorted(LOWERING_ACTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def opt_outs(connection: Connection, name: str) -> int:
     """How many opt-outs of a connection stand, each counted once whatever it binds."""
     query = (
         "SELECT count(*) FROM (SELECT DISTINCT channel, topic, act, at, inbox_key FROM consent "
-        f"WHERE act IN ({_LOWERING}) AND inbox_key <> '' AND connection = {_mark(connection)}) AS said"
+        f"WHERE act IN ({LOWERING}) AND inbox_key <> '' AND connection = {_mark(connection)}) AS said"
     )
     return int(connection.exec_driver_sql(query, (name,)).scalar_one())
 
@@ -66,7 +66,7 @@ def raising(connection: Connection, name: str, *, after: str, limit: int) -> tup
 
 def forget_raising(connection: Connection, name: str, subjects: Iterable[str]) -> None:
     """Remove what a connection said to raise consent of these subjects."""
-    statement = f"DELETE FROM consent WHERE connection = ? AND act NOT IN ({_LOWERING}) AND subject {{set}}"
+    statement = f"DELETE FROM consent WHERE connection = ? AND act NOT IN ({LOWERING}) AND subject {{set}}"
     bulk.change_within(connection, statement, sorted(subjects), extra=(name,))
 
 
@@ -124,16 +124,21 @@ def rows_of_run(connection: Connection, run: int, *, after: int, limit: int) -> 
     return [row[0] for row in rows]
 
 
-def stop_rows(connection: Connection, run: int, *, limit: int, reason: str) -> list[int]:
-    """Take rows of a run off the queue, those too that a worker has at this moment: its fence breaks. Their ids."""
-    mark = _mark(connection)
-    rows = connection.exec_driver_sql(
-        f"UPDATE inbox SET state = 'skipped', reason = {mark}, lease_epoch = lease_epoch + 1 WHERE id IN ("
-        f"SELECT id FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed') "
-        f"AND lowering IN ('no', 'may') ORDER BY id LIMIT {int(limit)}) AND state IN ('new', 'claimed') RETURNING id",
-        (reason,),
+def open_rows(connection: Connection, run: int, *, limit: int) -> list[int]:
+    """Ids of some rows of a run that are on the queue; those that are kept for their opt-outs alone are passed over."""
+    query = select(inbox.c.id).where(
+        inbox.c.run == run, inbox.c.state.in_(["new", "claimed"]), inbox.c.lowering.in_(["no", "may"])
+    )  # fmt: skip
+    return list(connection.scalars(query.order_by(inbox.c.id).limit(limit)))
+
+
+def stop_rows(connection: Connection, ids: Sequence[int], *, reason: str) -> None:
+    """Take rows off the queue, those too that a worker has at this moment: its fence breaks."""
+    statement = (
+        "UPDATE inbox SET state = 'skipped', reason = ?, lease_epoch = lease_epoch + 1 "
+        "WHERE CASE state WHEN 'new' THEN true WHEN 'claimed' THEN true ELSE false END AND id {set}"
     )
-    return [row[0] for row in rows]
+    bulk.change_within(connection, statement, sorted(ids), kind="bigint", extra=(reason,))
 
 
 def offer_rows(connection: Connection, ids: Sequence[int], *, now: int) -> list[tuple[int, str]]:
@@ -152,17 +157,21 @@ def offer_rows(connection: Connection, ids: Sequence[int], *, now: int) -> list[
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A consent statement and the delivery that brought it. Those of one `statement` bind several subjects."""
+    """A consent statement and the delivery that brought it. Those of one `statement` bind several subjects.
+
+    `subject` is the kind and the keyed hash of the one that this binds.
+    """
 
     id: str
     inbox_key: str
     lowering: bool
+    subject: tuple[str, str]
     statement: tuple[str, ...]
 
 
 def consents_of_run(connection: Connection, run: int, *, after: str, limit: int) -> tuple[list[Said], str | None]:
     """Statements that a run's rows brought, among the `limit` behind `after`; and the last of these."""
-    columns = ("id", "act", "inbox_key", "channel", "topic", "at")
+    columns = ("id", "act", "inbox_key", "subject_kind", "subject", "channel", "topic", "at")
     query = consent.select().with_only_columns(*(consent.c[name] for name in columns)).where(consent.c.id > after)
     rows = connection.execute(query.order_by(consent.c.id).limit(limit)).all()
     by_connection: dict[str, set[str]] = {}
@@ -176,11 +185,15 @@ def consents_of_run(connection: Connection, run: int, *, after: str, limit: int)
         for row in bulk.within(connection, statement, sorted(keys), extra=(name,))
     }
     found = [
-        Said(r.id, r.inbox_key, r.act in LOWERING_ACTS, (r.inbox_key, r.channel, r.topic, r.act, str(r.at)))
+        Said(r.id, r.inbox_key, r.act in LOWERING_ACTS, (r.subject_kind, r.subject), _statement(r))
         for r in rows
         if r.inbox_key in mine
     ]
     return found, rows[-1].id if rows else None
+
+
+def _statement(row: AnyRow) -> tuple[str, ...]:
+    return row.inbox_key, row.channel, row.topic, row.act, str(row.at)
 
 
 def waiting_of_run(connection: Connection, run: int) -> int:

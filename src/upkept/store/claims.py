@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import Connection
 
 from upkept.people.values import Interval, LinkFact
-from upkept.store import bulk
+from upkept.store import bulk, repeats
 from upkept.store.tables import claims, conflicts, identifiers, links
 
 Identifier = tuple[str, str]
@@ -103,19 +103,38 @@ def replace(connection: Connection, intervals: Mapping[str, Sequence[Interval]])
     bulk.insert(connection, claims, columns, rows)
 
 
-StoredLink = tuple[str, str, LinkFact]
-"""(record id a, record id b, link)."""
+StoredLink = tuple[str, str, LinkFact, int | None]
+"""(record id a, record id b, link, inbox row). A teammate's word came in no row."""
 
 
-def add_links(connection: Connection, new: Sequence[StoredLink], *, inbox: int | None = None) -> bool:
-    """Store explicit links; True if one was news."""
-    unique = {link.id: (a, b, link) for a, b, link in new}
+def add_links(connection: Connection, new: Sequence[StoredLink]) -> set[repeats.Place]:
+    """Store explicit links; the (record a, id) of those that were news."""
+    unique = {link.id: (a, b, link, inbox) for a, b, link, inbox in reversed(new)}
     rows = [
         (link.id, a, b, link.at, link.strength, link.cut, link.reason, inbox)
-        for _, (a, b, link) in sorted(unique.items())
+        for _, (a, b, link, inbox) in sorted(unique.items())
     ]
     columns = ("id", "a", "b", "at", "strength", "cut", "reason", "inbox")
-    return bool(bulk.insert(connection, links, columns, rows, conflict="(id) DO NOTHING", returning="id"))
+    found = bulk.insert(connection, links, columns, rows, conflict="(id) DO NOTHING", returning="a, id")
+    return {(row[0], row[1]) for row in found}
+
+
+def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
+    """The inbox rows that brought links of these records."""
+    wanted = sorted(record_ids)
+    sides = (f"SELECT inbox FROM links WHERE inbox IS NOT NULL AND {side} {{set}}" for side in ("a", "b"))
+    return sorted({row[0] for statement in sides for row in bulk.within(connection, statement, wanted)})
+
+
+def remove_links(connection: Connection, inbox_rows: Collection[int]) -> set[str]:
+    """Withdraw the links that these inbox rows brought and no other said; the records at their ends.
+
+    What another row said too belongs to that one, with the reason it gave.
+    """
+    passed = repeats.heirs(connection, "link", "inbox {set}", inbox_rows, by="bigint")
+    bulk.update(connection, links, ("id",), ("inbox", "reason"), [(heir.id, heir.inbox, heir.doc) for heir in passed])
+    statement = "DELETE FROM links WHERE inbox {set} RETURNING a, b"
+    return {end for row in bulk.within(connection, statement, inbox_rows, kind="bigint") for end in row}
 
 
 def links_of(connection: Connection, record_ids: Iterable[str]) -> dict[str, tuple[str, str, int, str, bool, str]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from sqlalchemy import Connection
 
+from upkept.contract import LOWERING_ACTS
 from upkept.people.consent import ConsentFact
-from upkept.store import bulk
+from upkept.store import bulk, repeats
 from upkept.store.tables import consent
 
+LOWERING: Final = ", ".join(f"'{act}'" for act in sorted(LOWERING_ACTS))
+"""The acts of opt-outs, for an IN of SQL."""
 _COLUMNS = (
     "id", "subject_kind", "subject", "channel", "topic", "act", "at", "qualified", "verified", "connection", "reason",
     "evidence", "inbox_key", "recorded_at",
@@ -24,7 +28,7 @@ def insert(connection: Connection, new: Sequence[tuple[ConsentFact, str]], *, no
                 f.id, f.subject_kind, f.subject, f.channel, f.topic, f.act, f.at, f.qualified, f.verified,
                 f.connection, f.reason, f.evidence, key, now,
             )
-            for f, key in new
+            for f, key in reversed(new)
         }.values()
     )  # fmt: skip
     return {
@@ -61,6 +65,7 @@ def hush(connection: Connection, theirs: Iterable[str], shared: Iterable[str]) -
     """
     statement = "SELECT DISTINCT inbox_key FROM consent WHERE inbox_key <> '' AND subject {set}"
     keys = {row[0] for row in bulk.within(connection, statement, sorted(theirs))}
+    keys |= repeats.hush(connection, theirs)
     blanked = "SET evidence = '', inbox_key = ''"
     bulk.change_within(connection, f"UPDATE consent {blanked} WHERE subject {{set}}", sorted(theirs))
     for subject in sorted(shared):
@@ -69,6 +74,37 @@ def hush(connection: Connection, theirs: Iterable[str], shared: Iterable[str]) -
             extra=(subject,),
         )  # fmt: skip
     return keys
+
+
+def lock(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """Keep statements from being withdrawn, or passed on, before this transaction ends; who brought those that stand.
+
+    Id to the key of the inbox row. An address's statement is under no record's lock.
+    """
+    tail = " ORDER BY id FOR UPDATE" if bulk.on_postgresql(connection) else ""
+    rows = bulk.within(connection, f"SELECT id, inbox_key FROM consent WHERE id {{set}}{tail}", sorted(ids))
+    return {row[0]: row[1] for row in rows}
+
+
+def subjects(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """(kind, keyed hash) of whom those of the statements bind that may be withdrawn, by id: opt-outs are left out."""
+    statement = f"SELECT id, subject_kind, subject FROM consent WHERE act NOT IN ({LOWERING}) AND id {{set}}"
+    return {row[0]: (row[1], row[2]) for row in bulk.within(connection, statement, sorted(ids))}
+
+
+def withdraw(connection: Connection, ids: Collection[str], keys: Collection[str]) -> set[str]:
+    """Take back those of the statements that the inbox rows of these keys brought and no other row said; their ids.
+
+    `ids` must be locked. No opt-out ever goes (SEMANTICS B).
+    """
+    mine = f"act NOT IN ({LOWERING}) AND inbox_key {{set}}"
+    rows = bulk.within(connection, f"SELECT id FROM consent WHERE {mine}", sorted(keys))
+    brought = sorted({row[0] for row in rows} & set(ids))
+    passed = repeats.heirs(connection, "consent", "id {set}", brought, by="text")
+    bulk.update(connection, consent, ("id",), ("inbox_key",), [(heir.id, heir.inbox_key) for heir in passed])
+    gone = set(brought) - {heir.id for heir in passed}
+    remove(connection, gone)
+    return gone
 
 
 def remove(connection: Connection, ids: Iterable[str]) -> set[str]:

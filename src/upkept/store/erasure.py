@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from upkept.people.values import RecordKey
-from upkept.store import bulk, claims, facts, outbox, people, readbacks, records, timeline
+from upkept.store import bulk, claims, facts, outbox, people, readbacks, records, repeats, timeline
 
 
 def with_parts(connection: Connection, ids: Iterable[str]) -> set[str]:
@@ -20,7 +20,8 @@ def with_parts(connection: Connection, ids: Iterable[str]) -> set[str]:
 def brought_by(connection: Connection, ids: Iterable[str]) -> list[int]:
     """The inbox rows that said something about these records."""
     wanted = sorted(ids)
-    return sorted({*facts.inbox_ids(connection, wanted), *timeline.inbox_ids(connection, wanted)})
+    stores = (facts, timeline, claims, repeats)
+    return sorted({row for store in stores for row in store.inbox_ids(connection, wanted)})
 
 
 def mentioned(connection: Connection, ids: Iterable[str]) -> set[str]:
@@ -42,6 +43,7 @@ def remove_records(connection: Connection, ids: Iterable[str]) -> set[RecordKey]
     if not wanted:
         return set()
     stood = records.load(connection, wanted)
+    repeats.forget_records(connection, wanted)
     facts.remove(connection, wanted)
     timeline.remove(connection, wanted)
     claims.remove(connection, wanted)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import orjson
 from sqlalchemy import Connection
 
 from upkept.people.facts import canonical
 from upkept.people.values import AdmittedFact
-from upkept.store import bulk
+from upkept.store import bulk, repeats
 from upkept.store.tables import facts
 
 NewFact = tuple[str, AdmittedFact, int, int | None]
@@ -65,14 +65,9 @@ def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
     return sorted(row[0] for row in rows)
 
 
-def brought_by(connection: Connection, inbox_rows: Iterable[int]) -> set[str]:
-    """The records of which these inbox rows said something."""
-    statement = "SELECT DISTINCT record FROM facts WHERE inbox {set}"
-    return {row[0] for row in bulk.within(connection, statement, inbox_rows, kind="bigint")}
-
-
-def remove_by_inbox(connection: Connection, inbox_rows: Iterable[int]) -> set[str]:
-    """Withdraw what these inbox rows said; the records that must be folded again."""
+def remove_by_inbox(connection: Connection, inbox_rows: Collection[int]) -> set[str]:
+    """Withdraw what these inbox rows said and no other did; the records that must be folded again."""
+    _pass_on(connection, "inbox {set}", inbox_rows, by="bigint")
     statement = "DELETE FROM facts WHERE inbox {set} RETURNING record"
     return {row[0] for row in bulk.within(connection, statement, inbox_rows, kind="bigint")}
 
@@ -89,8 +84,9 @@ def records_of_run(connection: Connection, run: int, *, limit: int) -> list[str]
     return sorted(row[0] for row in connection.exec_driver_sql(query))
 
 
-def remove_by_run(connection: Connection, run: int, record_ids: Iterable[str]) -> int:
-    """Void what a run said about these records; how many facts."""
+def remove_by_run(connection: Connection, run: int, record_ids: Collection[str]) -> int:
+    """Void what a run said about these records and nobody else did; how many facts."""
+    _pass_on(connection, f"run = {int(run)} AND record {{set}}", record_ids, by="text")
     statement = f"DELETE FROM facts WHERE run = {int(run)} AND record {{set}}"
     return bulk.change_within(connection, statement, record_ids)
 
@@ -127,5 +123,14 @@ def first_of_runs(connection: Connection, record_ids: Iterable[str], *, since: i
 
 def remove_some(connection: Connection, record: str, fact_ids: Iterable[str]) -> None:
     """Delete facts that a floor now stands for (R4)."""
+    gone = list(fact_ids)
+    repeats.forget_facts(connection, record, gone)
     statement = "DELETE FROM facts WHERE record = ? AND fact_id {set}"
-    bulk.change_within(connection, statement, fact_ids, extra=(record,))
+    bulk.change_within(connection, statement, gone, extra=(record,))
+
+
+def _pass_on(connection: Connection, where: str, values: Collection[int | str], *, by: str) -> None:
+    """What another row said too belongs to that one, and to its run."""
+    passed = repeats.heirs(connection, "fact", where, values, by=by)
+    rows = [(heir.record, heir.id, heir.inbox, heir.run) for heir in passed]
+    bulk.update(connection, facts, ("record", "fact_id"), ("inbox", "run"), rows)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, func
 
-from upkept.store import bulk
+from upkept.store import bulk, repeats
 from upkept.store.bulk import AnyRow
 from upkept.store.tables import inbox
 
@@ -170,6 +170,7 @@ def may_lower(connection: Connection, id_: int) -> None:
 def remove(connection: Connection, ids: Sequence[int]) -> None:
     """Remove rows that are of no use any more."""
     if ids:
+        repeats.forget_rows(connection, ids)
         bulk.change_within(connection, "DELETE FROM inbox WHERE id {set}", sorted(ids), kind="bigint")
 
 

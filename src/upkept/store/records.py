@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -135,6 +135,13 @@ def named(connection: Connection, connection_name: str, source_id: str) -> list[
         .order_by(records.c.id)
     )
     return [row[0] for row in rows]
+
+
+def whole(connection: Connection) -> Iterator[tuple[str, RecordKey]]:
+    """(id, key) of every record that is no part."""
+    query = "SELECT id, connection, type, source_id FROM records WHERE NOT part"
+    for id_, *key in connection.exec_driver_sql(query, execution_options={"yield_per": 5_000}):
+        yield id_, RecordKey(*key)
 
 
 def count(connection: Connection) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import orjson
 from sqlalchemy import Connection
 
+from upkept.people.facts import canonical
 from upkept.people.values import Json
-from upkept.store import bulk
+from upkept.store import bulk, repeats
 from upkept.store.tables import counters, timeline
 
 NewEvent = tuple[str, str, str, int, str, int]
@@ -58,14 +59,25 @@ def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
     )
 
 
-def remove_by_inbox(connection: Connection, inbox_rows: Iterable[int]) -> set[str]:
-    """Withdraw what happened according to these inbox rows, and its counts (undo); the records concerned."""
+def told(event: NewEvent) -> repeats.Told:
+    """The event as one that may be known already."""
+    record, id_, *doc, inbox = event
+    return record, id_, inbox, canonical(doc).decode()
+
+
+def remove_by_inbox(connection: Connection, inbox_rows: Collection[int]) -> set[str]:
+    """Withdraw what happened according to these inbox rows and no other, and its counts; the records concerned.
+
+    What another row told of too stands as that one told it.
+    """
+    passed = repeats.heirs(connection, "event", "inbox {set}", inbox_rows, by="bigint")
     statement = "DELETE FROM timeline WHERE inbox {set} RETURNING record, name"
     gone = Counter((row[0], row[1]) for row in bulk.within(connection, statement, inbox_rows, kind="bigint"))
     for (record, name), n in sorted(gone.items()):
         here = (counters.c.record == record) & (counters.c.name == name)
         connection.execute(counters.update().where(here).values(n=counters.c.n - n))
         connection.execute(counters.delete().where(here, counters.c.n <= 0))
+    insert(connection, [(heir.record, heir.id, *orjson.loads(heir.doc), heir.inbox) for heir in passed])
     return {record for record, _ in gone}
 
 

@@ -57,6 +57,7 @@ consent = Table(
     Column("recorded_at", Time, nullable=False),
 )
 Index("consent_subject", consent.c.subject)
+Index("consent_inbox", consent.c.inbox_key)
 
 timeline = Table(
     "timeline",

@@ -143,6 +143,12 @@ links = Table(
 )
 Index("links_a", links.c.a)
 Index("links_b", links.c.b)
+Index(
+    "links_inbox",
+    links.c.inbox,
+    postgresql_where=text("inbox IS NOT NULL"),
+    sqlite_where=text("inbox IS NOT NULL"),
+)
 conflicts = Table(
     "conflicts",
     metadata,
@@ -152,3 +158,17 @@ conflicts = Table(
     PrimaryKeyConstraint("a", "b"),
 )
 Index("conflicts_b", conflicts.c.b)
+
+# The further rows that said what was known already, facts, links, events and consent; told at `store.repeats`.
+repeats = Table(
+    "repeats",
+    metadata,
+    Column("kind", Bytewise, nullable=False),
+    Column("record", Bytewise, nullable=False),
+    Column("id", Bytewise, nullable=False),
+    Column("inbox", BigInteger, nullable=False),
+    Column("doc", Text, nullable=False),
+    PrimaryKeyConstraint("id", "record", "kind", "inbox"),
+)
+Index("repeats_inbox", repeats.c.inbox)
+Index("repeats_record", repeats.c.record)

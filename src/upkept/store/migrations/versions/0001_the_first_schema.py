@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("recorded_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("consent_inbox", "consent", ["inbox_key"], unique=False)
     op.create_index("consent_subject", "consent", ["subject"], unique=False)
     op.create_table(
         "counters",
@@ -184,6 +185,14 @@ def upgrade() -> None:
     )
     op.create_index("links_a", "links", ["a"], unique=False)
     op.create_index("links_b", "links", ["b"], unique=False)
+    op.create_index(
+        "links_inbox",
+        "links",
+        ["inbox"],
+        unique=False,
+        postgresql_where=sa.text("inbox IS NOT NULL"),
+        sqlite_where=sa.text("inbox IS NOT NULL"),
+    )
     op.create_table(
         "meta",
         sa.Column("name", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
@@ -304,6 +313,17 @@ def upgrade() -> None:
         sqlite_where=sa.text("NOT part"),
     )
     op.create_table(
+        "repeats",
+        sa.Column("kind", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("record", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("inbox", sa.BigInteger(), nullable=False),
+        sa.Column("doc", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "record", "kind", "inbox"),
+    )
+    op.create_index("repeats_inbox", "repeats", ["inbox"], unique=False)
+    op.create_index("repeats_record", "repeats", ["record"], unique=False)
+    op.create_table(
         "runs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("kind", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
@@ -413,6 +433,9 @@ def downgrade() -> None:
         sqlite_where=sa.text("state IN ('pulling', 'applying')"),
     )
     op.drop_table("runs")
+    op.drop_index("repeats_record", table_name="repeats")
+    op.drop_index("repeats_inbox", table_name="repeats")
+    op.drop_table("repeats")
     op.drop_index(
         "records_source", table_name="records", postgresql_where=sa.text("NOT part"), sqlite_where=sa.text("NOT part")
     )
@@ -437,6 +460,12 @@ def downgrade() -> None:
     op.drop_table("people")
     op.drop_table("outbox")
     op.drop_table("meta")
+    op.drop_index(
+        "links_inbox",
+        table_name="links",
+        postgresql_where=sa.text("inbox IS NOT NULL"),
+        sqlite_where=sa.text("inbox IS NOT NULL"),
+    )
     op.drop_index("links_b", table_name="links")
     op.drop_index("links_a", table_name="links")
     op.drop_table("links")
@@ -471,6 +500,7 @@ def downgrade() -> None:
     op.drop_table("facts")
     op.drop_table("counters")
     op.drop_index("consent_subject", table_name="consent")
+    op.drop_index("consent_inbox", table_name="consent")
     op.drop_table("consent")
     op.drop_table("connections")
     op.drop_index("conflicts_b", table_name="conflicts")
