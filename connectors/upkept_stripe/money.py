@@ -9,8 +9,9 @@ from ISO 4217 in places, and it is Stripe's that counts here:
 - MGA is zero-decimal at Stripe, whatever ISO says;
 - the *three-decimal* currencies: 5.120 KWD is 5120.
 
-A figure is an `int` where the currency has no decimals, else the `float` nearest to the exact decimal. Nothing is added
-up in floats: sums are of integers, and a division is exact until it is rounded once.
+A figure is always a `float`, the one nearest to the exact decimal, of a currency without decimals too (500 JPY is
+`500.0`): an attribute has one type, whoever filters or exports it. Nothing is added up in floats: sums are of integers,
+and a division is exact until it is rounded once.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def whole(value: Any) -> int | None:
     return value if type(value) is int and -LARGEST <= value <= LARGEST else None
 
 
-def major(amount: Any, currency: Any, *, under: int = 1) -> float | int | None:
+def major(amount: Any, currency: Any, *, under: int = 1) -> float | None:
     """Minor to major units; `under` divides the amount where it is a fraction.
 
     A missing currency counts as one with two decimals, as most have.
@@ -52,7 +53,7 @@ def major(amount: Any, currency: Any, *, under: int = 1) -> float | int | None:
     code = currency.lower() if isinstance(currency, str) else ""
     parts = under * (1 if code in ZERO_DECIMAL else 1000 if code in THREE_DECIMAL else 100)
     # The quotient of two integers is the float nearest to the exact value, the same as by way of Decimal.
-    return minor if parts == 1 else minor / parts
+    return minor / parts
 
 
 def money(value: Any, around: Mapping[str, Any]) -> Scalar:

@@ -239,6 +239,23 @@ def test_currencies_are_not_added_up() -> None:
     assert summary(parts(charge(), yen, subscription()))["stripe_lifetime_value"] == 10.0
 
 
+@pytest.mark.parametrize(
+    ("currency", "amounts"), [("jpy", (1000.0, 3000.0)), ("usd", (10.0, 30.0)), ("kwd", (1.0, 3.0))]
+)
+def test_an_amount_has_one_type_in_every_currency(currency: str, amounts: tuple[float, float]) -> None:
+    """Whoever filters by an amount, or exports it, must not meet integers of yen among decimals."""
+    of = {"currency": currency}
+    billed = subscription(item(price=price(1000, **of)), **of)
+    owed = fact(event("customer.updated", customer(balance=3000, **of))).fields
+    context = summary(parts(billed, charge(amount=3000, **of)), owed)
+    names = ("stripe_plan_price", "stripe_mrr", "stripe_lifetime_value", "stripe_last_charge_amount")
+    shown = [*(context[name] for name in names), owed["stripe_account_balance"]]
+    assert shown == [amounts[0], amounts[0], *[amounts[1]] * 3]
+    assert {type(one) for one in shown} == {float}
+    invoiced = summary(parts(invoice(paid=3000, **of)))
+    assert type(invoiced["stripe_lifetime_value"]) is type(invoiced["stripe_last_charge_amount"]) is float
+
+
 def test_the_last_charge_is_the_newest_that_took_money() -> None:
     context = summary(
         parts(
