@@ -167,7 +167,6 @@ class Vendor:
             name=name, connector=connector, config=Nothing(), fields=FIELDS, account="small:1", rank=20, poll=self.poll
         )
 
-
     def normalize(self, event: RawEvent, fields: FieldMap, /) -> list[Statement]:
         if self.repaired:
             return normalize(replace(event, body=event.body.replace(b'"broken": true', b'"broken": false')), fields)
