@@ -68,8 +68,11 @@ def split(request: Request, config: StripeConfig, /) -> tuple[RawEvent, ...]:
     if shape not in ("event", "v2.core.event"):
         raise Rejected('the body is not a Stripe event: "object" is neither "event" nor "v2.core.event"', status=400)
     thin = shape == "v2.core.event"
-    _check_mode(event, config)
-    _check_account(_thin_account(event) if thin else event.get("account"), config)
+    reason = _other_mode(event, config) or _other_account(
+        _thin_account(event) if thin else event.get("account"), config
+    )
+    if reason is not None:
+        raise Skipped(reason, kind=kind)
     return (RawEvent(id=id, kind=kind, body=request.body, thin=thin and _points_at_ours(event)),)
 
 
@@ -90,24 +93,31 @@ def _signature(header: str) -> tuple[str, list[str]]:
     return time, signatures
 
 
-def _check_mode(event: Mapping[str, Any], config: StripeConfig) -> None:
+def _other_mode(event: Mapping[str, Any], config: StripeConfig) -> str | None:
+    """Why an event is of the other mode than the key's, if it is."""
     live, sent = is_live(config), event.get("livemode")
-    if live is not None and isinstance(sent, bool) and live is not sent:
-        raise Skipped(f"a {_mode(sent)} mode event, but api_key is of {_mode(live)} mode; point the {_mode(sent)} mode "
-                      "endpoint at another connection, or exchange the key")  # fmt: skip
+    if live is None or not isinstance(sent, bool) or live is sent:
+        return None
+    return (
+        f"a {_mode(sent)} mode event, but api_key is of {_mode(live)} mode; point the {_mode(sent)} mode endpoint at "
+        "another connection, or exchange the key"
+    )
 
 
 def _mode(live: bool) -> str:
     return "live" if live else "test"
 
 
-def _check_account(account: Any, config: StripeConfig) -> None:
+def _other_account(account: Any, config: StripeConfig) -> str | None:
+    """Why an event is not of the account that the connection is for, if it is not."""
     if not config.account or account == config.account:
-        return
+        return None
     if account:
-        raise Skipped("an event of another connected account than `account` of this connection names")
-    raise Skipped("an event of the platform itself, but this connection is for the connected account that `account` "
-                  "names; remove `account` if this endpoint is not a Connect endpoint")  # fmt: skip
+        return "an event of another connected account than `account` of this connection names"
+    return (
+        "an event of the platform itself, but this connection is for the connected account that `account` names; "
+        "remove `account` if this endpoint is not a Connect endpoint"
+    )
 
 
 def _thin_account(event: Mapping[str, Any]) -> str | None:

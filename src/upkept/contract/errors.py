@@ -27,7 +27,12 @@ class Rejected(UpkeptError):
 
 
 class Skipped(UpkeptError):
-    """The event is understood and not for us."""
+    """The event is understood and not for us. `kind` is the vendor's name for it, where `split` raises this: then
+    there is no raw event that bears it, and the inbox shows what it was."""
+
+    def __init__(self, message: str, *, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Retryable(UpkeptError):

@@ -51,9 +51,9 @@ def receive(hub: Hub, name: str, request: Request, *, now: int) -> Received:
         connection.connector.verify(request, connection.config, now=from_us(now))
         events = tuple(connection.connector.split(request, connection.config))
     except Skipped as reason:
-        key = "skipped:" + hashlib.sha256(request.body).hexdigest()
-        return Received((Arrival(connection=name, dedup_key=key, kind="skipped", body=request.body, received_at=now,
-                                 settled=str(reason)),))  # fmt: skip
+        key = inbox.AT_THE_DOOR + hashlib.sha256(request.body).hexdigest()
+        return Received((Arrival(connection=name, dedup_key=key, kind=reason.kind or "skipped", body=request.body,
+                                 received_at=now, settled=str(reason)),))  # fmt: skip
     arrivals = tuple(_arrival(connection, event, now) for event in events)
     said = tuple(
         (fact, opt_outs.row_key(name, event.id))

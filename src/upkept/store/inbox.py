@@ -25,6 +25,9 @@ was undone, or whose connection was forgotten, before it could be read, nothing 
 MOST_ATTEMPTS = 30_000
 """What is tried every hour, for ever, is counted up to here: the column is a small one."""
 
+AT_THE_DOOR = "skipped:"
+"""How the dedup key of a delivery begins that was skipped before it was split into events."""
+
 LEASE = 30_000_000
 """How long a claimed batch may take, in microseconds, before another worker may take it over."""
 
@@ -207,7 +210,8 @@ def replay(
 ) -> list[tuple[int, str]]:
     """Offer rows again, whatever became of them, with their attempts at zero; (id, lane) of each.
 
-    Rows that an erasure blanked have nothing to say any more.
+    Rows that an erasure blanked have nothing to say any more. Those skipped at the door stay: they are of another
+    account or mode, which nothing but the door checks.
     """
     query = inbox.update().values(state="new", attempts=0, next_attempt_at=now, reason=None, lease_until=None)
     if ids:
@@ -217,6 +221,7 @@ def replay(
     if name:
         query = query.where(inbox.c.connection == name)
     query = query.where(inbox.c.state != "claimed", func.length(inbox.c.body) > 0)
+    query = query.where(~inbox.c.dedup_key.startswith(AT_THE_DOOR, autoescape=True))
     rows = connection.execute(query.returning(inbox.c.id, inbox.c.lane))
     return sorted((row[0], row[1]) for row in rows)
 

@@ -244,7 +244,7 @@ def test_currencies_are_not_added_up() -> None:
 )
 def test_an_amount_has_one_type_in_every_currency(currency: str, amounts: tuple[float, float]) -> None:
     """Whoever filters by an amount, or exports it, must not meet integers of yen among decimals."""
-    of = {"currency": currency}
+    of: dict[str, Any] = {"currency": currency}
     billed = subscription(item(price=price(1000, **of)), **of)
     owed = fact(event("customer.updated", customer(balance=3000, **of))).fields
     context = summary(parts(billed, charge(amount=3000, **of)), owed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ from upkept.keys import Keys
 from upkept.people.facts import from_us
 from upkept.registry import load_connections
 from upkept.settings import load
+from upkept.store import inbox
 from upkept.store.engine import Store
 from upkept.testing.fixtures import load as load_fixtures
+from upkept_stripe import StripeConfig
 
 NOW = (T0 + 100 * DAY) * 1_000_000
 KEYS = Keys(public_id=b"p" * 32, tombstone=b"t" * 32, consent=b"c" * 32, secret=b"s" * 32)
@@ -130,3 +134,16 @@ def test_accounts_are_apart_and_a_guest_makes_nobody(hub: Hub) -> None:
         assert connection.exec_driver_sql("SELECT count(*) FROM people").scalar_one() == 1
         states = connection.exec_driver_sql("SELECT state, count(*) FROM inbox GROUP BY state ORDER BY state").all()
     assert [tuple(row) for row in states] == [("done", 1), ("skipped", 1)]
+
+
+def test_what_was_skipped_at_the_door_is_shown_by_its_kind_and_never_replayed(hub: Hub) -> None:
+    """Only the door tells modes and accounts apart: a test payment must not come in by a replay."""
+    config = StripeConfig(api_key="sk_live_1", webhook_secret="whsec_current_42")
+    hub = replace(hub, connections={"stripe": replace(hub.connections["stripe"], config=config)})
+    test = {"id": "evt_1", "object": "event", "type": "charge.succeeded", "livemode": False}
+    deliver(hub, [json.dumps(test).encode()])
+    with hub.store.write() as connection:
+        assert inbox.replay(connection, now=NOW, state="skipped") == []
+        (row,) = inbox.listed(connection)
+        assert inbox.replay(connection, now=NOW, ids=[row.id]) == []
+    assert (row.kind, row.state, row.reason[:17]) == ("charge.succeeded", "skipped", "a test mode event")

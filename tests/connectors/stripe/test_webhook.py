@@ -156,8 +156,9 @@ def test_an_event_of_the_other_mode_is_skipped(key: str, livemode: bool | None, 
     if not skipped:
         assert posted(event, config).id == "evt_1"
         return
-    with pytest.raises(Skipped, match="mode event, but api_key is of"):
+    with pytest.raises(Skipped, match="mode event, but api_key is of") as caught:
         posted(event, config)
+    assert caught.value.kind == EVENT["type"]
 
 
 def test_with_an_account_only_its_events_count() -> None:
