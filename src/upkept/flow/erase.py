@@ -98,7 +98,8 @@ def lay(hub: Hub, log: Collection[Tombstone], *, now: int, actor: str) -> None:
 
 def remove(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, also: Iterable[str] = ()) -> None:
     """Bury these records and settle those they leave behind, in the caller's transaction."""
-    near = bury_records(connection, hub, doomed, now=now)
+    also = set(also)
+    near = bury_records(connection, hub, doomed, now=now, beside=also)
     effect = Effect()
     effect.take(connection, {*near, *also})
     effect.leave(near)
