@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from upkept.flow import runs, segments, sweep
+from upkept.flow import prune, runs, segments, sweep
 from upkept.flow.bells import TaskName
 from upkept.flow.compact import compact
 from upkept.flow.hub import Hub
@@ -36,6 +36,8 @@ SHARE: Final = 4.0
 COMPACTED: Final = 100
 """Records whose old facts are compacted in one transaction."""
 
+PRUNED: Final = 100
+"""Deliveries or events that are looked at in one transaction."""
 NO_VENDOR: Final[tuple[TaskName, ...]] = ("apply",)
 """The steps that ask no vendor anything."""
 
@@ -110,6 +112,13 @@ def compacting(hub: Hub, _ringer: Ringer) -> Steps:
 
 
 OF_THE_WORKER: Final = (Job("sweep", TICK, sweeping),)
+def pruning(hub: Hub, _ringer: Ringer) -> Steps:
+    """Prune deliveries and events of long ago, until none is left."""
+    for step in (prune.deliveries, prune.events):
+        while step(hub, now=clock(), limit=PRUNED):
+            yield
+
+
 OF_THE_COURIER: Final = (
     Job("sweep", TICK, sweeping_vendors_too),
     Job("pulse", pulse.EVERY, pulsing),
@@ -124,6 +133,7 @@ class Clock(threading.Thread):
 
     def __init__(self, known: Sequence[Job]) -> None:
         super().__init__(name="clock", daemon=True)
+    Job("prune", 86_400.0, pruning),
         self._known = {job.name: job for job in known}
         self._ending = threading.Event()
         self._slots: dict[str, int] = {}
