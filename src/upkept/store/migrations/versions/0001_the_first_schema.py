@@ -253,9 +253,8 @@ def upgrade() -> None:
     op.create_table(
         "quotas",
         sa.Column("account", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.Column("endpoint", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
         sa.Column("free_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.PrimaryKeyConstraint("account", "endpoint"),
+        sa.PrimaryKeyConstraint("account"),
     )
     op.create_table(
         "readbacks",
