@@ -169,16 +169,21 @@ def process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         child.wait(10)
 
 
+def redis_command(folder: Path, port: int) -> list[str]:
+    """A Redis that writes nothing down."""
+    return ["redis-server", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+
+
 @contextmanager
 def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A Redis of the test's own, to be stopped and frozen."""
-    command = ["redis-server", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
-    with process(command) as child:
-        wait_for(lambda: _listens(port))
+    with process(redis_command(folder, port)) as child:
+        wait_for(lambda: listens(port))
         yield child
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Does somebody take connections there?"""
     with suppress(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         return True

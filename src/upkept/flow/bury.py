@@ -11,7 +11,7 @@ from upkept.flow import component
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect
 from upkept.people.consent import record_subject
-from upkept.people.erasure import FIRST_PARTY, Tombstone, refused
+from upkept.people.erasure import FIRST_PARTY, Tombstone, asked, refused
 from upkept.people.identifiers import EMAIL, PHONE
 from upkept.people.values import RecordKey
 from upkept.settings import RESERVED
@@ -69,8 +69,7 @@ def _lock(connection: Connection, hub: Hub, doomed: Doomed, beside: set[str]) ->
 
 def forbidden(connection: Connection, hub: Hub, held: Mapping[str, Held]) -> set[str]:
     """Those of the whole records that an erasure forbids."""
-    subjects = {hub.tombstone("record", record_subject(one.key)) for one in held.values()}
-    subjects |= {hub.tombstone(kind, value) for one in held.values() for kind, value in one.stated}
+    subjects = {hashed for one in held.values() for hashed in asked(one.key, one.stated, subject=hub.tombstone)}
     standing = {(t.kind, t.subject): t.at for t in tombstones.about(connection, sorted(subjects))}
     if not standing:
         return set()
@@ -111,11 +110,9 @@ def identifiers_of(connection: Connection, ids: set[str]) -> set[Identifier]:
     return found
 
 
-def held_by_others(
-    connection: Connection, wanted: Iterable[Identifier], ids: Collection[str], *, verified: bool = False
-) -> set[Identifier]:
+def held_by_others(connection: Connection, wanted: Iterable[Identifier], ids: Collection[str]) -> set[Identifier]:
     """Those of the identifiers that records other than these hold or once held."""
-    return {one for one in wanted if claims.holders(connection, [one], verified=verified) - set(ids)}
+    return {one for one in wanted if claims.holders(connection, [one]) - set(ids)}
 
 
 def blank(connection: Connection, rows: list[int]) -> int:
