@@ -169,21 +169,16 @@ def process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         child.wait(10)
 
 
-def redis_command(folder: Path, port: int) -> list[str]:
-    """A Redis that writes nothing down."""
-    return ["redis-server", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
-
-
 @contextmanager
 def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A Redis of the test's own, to be stopped and frozen."""
-    with process(redis_command(folder, port)) as child:
-        wait_for(lambda: listens(port))
+    command = ["redis-server", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    with process(command) as child:
+        wait_for(lambda: _listens(port))
         yield child
 
 
-def listens(port: int) -> bool:
-    """Does somebody take connections there?"""
+def _listens(port: int) -> bool:
     with suppress(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         return True

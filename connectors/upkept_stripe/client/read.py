@@ -21,7 +21,6 @@ from urllib.parse import quote
 from upkept.contract import Context, Permanent, RawEvent, Retryable, Skipped
 from upkept_stripe.client.api import Account, Answer, ask
 from upkept_stripe.client.errors import Forbidden, NotFound, Refused
-from upkept_stripe.parts import DISCOUNT
 
 CARD_ON_FILE: Final = ("invoice_settings.default_payment_method", "default_source")
 """Of a customer; else it needs a call for each one."""
@@ -29,14 +28,11 @@ CARD_ON_FILE: Final = ("invoice_settings.default_payment_method", "default_sourc
 PAID_BY: Final = ("payments",)
 """Of an invoice: since basil (2025-03-31) the only link to the charge that paid it."""
 
-COUPON: Final = ("discount.source.coupon",)
-"""Of a customer: what its coupon takes off its subscriptions."""
-
 COUPONS: Final = ("discounts.source.coupon",)
 """Of a subscription: what its discounts take off; elsewhere they are ids alone."""
 
 EXPANDED: Final[Mapping[str, tuple[str, ...]]] = {
-    "customer": ("subscriptions", *CARD_ON_FILE, *COUPON),
+    "customer": ("subscriptions", *CARD_ON_FILE),
     "subscription": COUPONS,
     "invoice": PAID_BY,
 }
@@ -59,10 +55,7 @@ def fetch(event: RawEvent, config: Account, ctx: Context) -> RawEvent:
     if event.thin:
         return _completed(event, config, ctx)
     account, _, id = event.id.rpartition("/")
-    of = event.kind.removeprefix("read.")
-    if of == DISCOUNT:
-        of = "customer"  # whose id ours bears; Stripe reads no discount by itself
-    return _of_ours(of, id, config, ctx, account=account or config.account)
+    return _of_ours(event.kind.removeprefix("read."), id, config, ctx, account=account or config.account)
 
 
 def envelope(found: Mapping[str, Any], *, read_at: int, account: str | None) -> RawEvent:

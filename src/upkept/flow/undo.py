@@ -156,8 +156,8 @@ def _consent(connection: Connection, hub: Hub, undone: int, after: str, also: fr
         effect = Effect()
         effect.take(connection, bound.records | holders | also)
         ids = {one.id for one in raising}
-        mine = {id_ for id_, key in consent.lock(connection, ids).items() if key in keys}
-        replay.withdraw(connection, effect, mine, bound)
+        consent.lock(connection, ids)
+        replay.withdraw(connection, effect, ids, keys, bound)
         settle(connection, hub, effect, now=now)
     return Turn(f"consent:{last}")
 

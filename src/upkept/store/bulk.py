@@ -100,17 +100,14 @@ def update(
 def within(
     connection: Connection, statement: str, values: Iterable[Any], *, kind: str = "text", extra: Sequence[Any] = ()
 ) -> list[AnyRow]:
-    """Run `statement`, whose one `{set}` stands for "is one of `values`", with `?` for each of `extra` before it.
-
-    `{rows}` in its place stands for the values as a table `w` with the column `value`.
-    """
+    """Run `statement`, whose one `{set}` stands for "is one of `values`", with `?` for each of `extra` before it."""
     wanted = list(values)
     if not wanted:
         return []
     if on_postgresql(connection):
-        sql = statement.replace("?", "%b").format(set=f"= ANY(%b::{kind}[])", rows=f"unnest(%b::{kind}[]) AS w(value)")
+        sql = statement.replace("?", "%b").format(set=f"= ANY(%b::{kind}[])")
         return list(connection.exec_driver_sql(sql, (*extra, wanted)))
-    sql = statement.format(set="IN (SELECT value FROM json_each(?))", rows="json_each(?) AS w")
+    sql = statement.format(set="IN (SELECT value FROM json_each(?))")
     return list(connection.exec_driver_sql(sql, (*extra, canonical(wanted).decode())))
 
 

@@ -108,8 +108,7 @@ Index(
     sqlite_where=text("NOT part"),
 )
 
-# Who held which identifier when; and the rows that two workers lock to see each other's claims. The key finds the
-# oldest holdings of an address without the others.
+# Who held which identifier when; and the rows that two workers lock to see each other's claims.
 claims = Table(
     "claims",
     metadata,
@@ -119,7 +118,7 @@ claims = Table(
     Column("start_at", Time, nullable=False),
     Column("end_at", Time),
     flag("verified", default=True),
-    PrimaryKeyConstraint("kind", "value", "start_at", "record"),
+    PrimaryKeyConstraint("kind", "value", "record", "start_at"),
 )
 Index("claims_record", claims.c.record)
 identifiers = Table(
@@ -159,7 +158,6 @@ conflicts = Table(
     PrimaryKeyConstraint("a", "b"),
 )
 Index("conflicts_b", conflicts.c.b)
-Index("conflicts_crowded", conflicts.c.a, postgresql_where=text("a = b"), sqlite_where=text("a = b"))
 
 # The further rows that said what was known already, facts, links, events and consent; told at `store.repeats`.
 repeats = Table(

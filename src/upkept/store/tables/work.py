@@ -99,8 +99,10 @@ walked = Table(
 quotas = Table(
     "quotas",
     metadata,
-    Column("account", Bytewise, primary_key=True),
+    Column("account", Bytewise, nullable=False),
+    Column("endpoint", Bytewise, nullable=False),
     Column("free_at", Time, nullable=False),
+    PrimaryKeyConstraint("account", "endpoint"),
 )
 slots = Table(
     "slots",
