@@ -9,7 +9,7 @@ All coupons together are one linear map of the gross month, `gross * a - b`, kep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from upkept_stripe.money import Ratio, decimal_ratio, whole
@@ -25,8 +25,8 @@ def ids(subscription: Object) -> str | None:
     named = subscription.get("discounts")
     listed = named.get("data") if isinstance(named, dict) else named
     found = {id for one in listed if (id := _id(one))} if isinstance(listed, list) else set()
-    if not found and (single := inner(subscription, "discount")):
-        found = {id for one in [single] if (id := _id(one))}
+    if not found and (single := inner(subscription, "discount")) and (id := _id(single)):
+        found = {id}
     return ",".join(sorted(found)) or None
 
 
@@ -35,9 +35,7 @@ def off(subscription: Object, rhythm: tuple[int, int]) -> str | None:
     shown = shown_by(subscription)
     if not shown:
         return None
-    kept, less = Ratio(1), Ratio()
-    for coupon in shown.values():
-        apply(coupon, rhythm, kept, less)
+    kept, less = together(shown.values(), rhythm)
     return f"{','.join(sorted(shown))}|{kept.over}/{kept.under}|{less.over}/{less.under}"
 
 
@@ -69,8 +67,15 @@ def shown_by(discounted: Object) -> dict[str, Object]:
     return found
 
 
-def apply(coupon: Object, rhythm: tuple[int, int], kept: Ratio, less: Ratio) -> None:
-    """Lower the map `revenue * kept - less` by one coupon that recurs."""
+def together(coupons: Iterable[Object], rhythm: tuple[int, int]) -> tuple[Ratio, Ratio]:
+    """`kept` and `less` of the map `revenue * kept - less` that these coupons, which recur or not, make of a month."""
+    kept, less = Ratio(1), Ratio()
+    for coupon in coupons:
+        _lower(coupon, rhythm, kept, less)
+    return kept, less
+
+
+def _lower(coupon: Object, rhythm: tuple[int, int], kept: Ratio, less: Ratio) -> None:
     percent, amount = decimal_ratio(coupon.get("percent_off")), whole(coupon.get("amount_off"))
     if text(coupon.get("duration")) not in LASTING:
         return

@@ -190,9 +190,7 @@ def _monthly(
     units = _units(1 if quantity is None else max(quantity, 0), inner(price, "transform_quantity"))
     revenue = Ratio(unit[0] * units * rhythm[0], unit[1] * rhythm[1])
     if item.get("discounts"):
-        kept, less = Ratio(1), Ratio()
-        for coupon in discounts.shown_by(item).values():
-            discounts.apply(coupon, rhythm, kept, less)
+        kept, less = discounts.together(discounts.shown_by(item).values(), rhythm)
         revenue.times(kept.over, kept.under)
         revenue.plus(-less.over, less.under)
     return max(revenue.over, 0), revenue.under
