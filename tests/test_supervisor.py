@@ -259,8 +259,9 @@ class Up:
             return False
 
     def settled(self) -> bool:
-        """Ready, and the worker has forked its children."""
-        return self.ready() and self.said().count(" ready.") >= 2
+        """Ready, the worker has forked its children, and the notice, which the supervisor prints by itself, stands."""
+        said = self.said()
+        return self.ready() and said.count(" ready.") >= 2 and "next: " in said
 
 
 @pytest.fixture
