@@ -17,12 +17,12 @@ from upkept.flow.apply import apply
 from upkept.flow.digest import digest
 from upkept.flow.hub import Hub
 from upkept.flow.opening import open_hub
-from upkept.flow.opt_outs import row_key
 from upkept.settings import load
 from upkept.store import inbox
 from upkept.store.engine import open_store
 from upkept.store.inbox import Arrival
 from upkept.store.migrations import upgrade
+from upkept.store.row_key import row_key
 
 QUIET_SECONDS: Final = 150.0
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from upkept.contract import (
-    LOWERING_ACTS,
     AnyConnector,
     Connector,
     Consent,
@@ -32,20 +31,25 @@ from upkept.contract import (
     Summary,
     TimelineEvent,
 )
+from upkept.flow import opt_outs
 from upkept.flow.apply import Applied, apply
 from upkept.flow.digest import digest
 from upkept.flow.explain import explain
 from upkept.flow.hub import Hub
 from upkept.flow.opening import policies
+from upkept.flow.rebuild import Difference, check
 from upkept.flow.receive import Received, keep
+from upkept.flow.steps import step
 from upkept.keys import Keys
-from upkept.people.consent import admit_consent
 from upkept.registry import Connection, load_connections
 from upkept.settings import Identity, Settings
 from upkept.sources import STATEMENTS, VENDOR_RANK
 from upkept.sources.envelope import decode, encode
+from upkept.store import runs
 from upkept.store.engine import Store
-from upkept.store.inbox import Arrival, Lowering
+from upkept.store.inbox import Arrival, Lowering, replay
+from upkept.store.row_key import row_key
+from upkept.store.runs import Run
 from upkept.store.tables import inbox
 
 BEGIN = 1_767_225_600
@@ -174,21 +178,14 @@ class Stage:
             connection=connection, dedup_key=key or f"event {self.count}", kind=kind, body=encode(said),
             received_at=self.now if received is None else received, run=run, lowering=lowering,
         )  # fmt: skip
-        consents = self._opt_outs(connection, arrival, said)
+        key = row_key(connection, arrival.dedup_key)
+        facts = opt_outs.among(self.hub, connection, said, received_at=arrival.received_at)
+        consents = tuple((fact, key) for fact in facts)
         (kept,) = keep(self.hub, [Received((arrival,), consents)], now=self.now)
         if kept.error is not None:
             raise kept.error
         ids = [id_ for bell in kept.bells for id_ in bell.ids]
         return ids[0] if ids else 0
-
-    def _opt_outs(self, connection: str, arrival: Arrival, said: Iterable[Statement]) -> Any:
-        key = f"{connection}\x1f{arrival.dedup_key}"
-        return tuple(
-            (fact, key)
-            for one in said
-            if isinstance(one, Consent) and one.act in LOWERING_ACTS
-            for fact in admit_consent(connection, one, received_at=arrival.received_at, subject=self.hub.subject)
-        )
 
     def apply(self, *ids: int) -> Applied:
         """Apply these rows, or all that wait."""
@@ -199,6 +196,27 @@ class Stage:
         id_ = self.say(connection, *said, **options)
         self.apply()
         return id_
+
+    def replay(self, *ids: int) -> None:
+        """Offer these rows again, and apply them."""
+        with self.hub.store.write() as connection:
+            assert replay(connection, now=self.now, ids=list(ids))
+        self.apply(*ids)
+
+    def walk(self, run: Run) -> Run:
+        """Go on with a walk to its end."""
+        for _ in range(100):
+            step(self.hub, run.id, now=self.clock)
+            with self.hub.store.read() as connection:
+                found = runs.get(connection, run.id)
+            assert found is not None
+            if not found.open:
+                return found
+        raise AssertionError(f"the walk did not end: {found}")
+
+    def differences(self) -> list[Difference]:
+        """What a rebuild would change."""
+        return [one for page in check(self.hub, now=self.clock) for one in page]
 
     def clock(self) -> int:
         self.now += 1

@@ -12,7 +12,7 @@ from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row
 from upkept.contract import Consent, Fact, TimelineEvent
 from upkept.flow import component, normalize
 from upkept.flow.apply import apply
-from upkept.store import inbox, readbacks
+from upkept.store import readbacks
 from upkept.store.engine import Store, open_store
 
 
@@ -57,7 +57,7 @@ def test_a_replay_replaces_what_its_row_said(on: Stage) -> None:
     id_ = on.tell("shop", customer("cus_1", 1, "a@x.example", plan="gold", score=1))
     on.tell("shop", customer("cus_1", 2, score=2))
     on.mapping.renamed = {"plan": "tier"}
-    _replay(on, id_)
+    on.replay(id_)
     said = on.explain("shop:cus_1")["attributes"]
     assert {name: one["value"] for name, one in said.items()} == {"email": "a@x.example", "tier": "gold", "score": 2}
 
@@ -70,7 +70,7 @@ def test_a_replay_that_speaks_of_another_record_leaves_nothing_behind(on: Stage)
     assert on.people() == ["app:1 csv:email:b@x.example shop:cus_1"]
     on.mapping.moved = {"cus_1": "cus_2"}
     on.mapping.renamed = {"email": "mail"}
-    _replay(on, id_)
+    on.replay(id_)
     assert on.people() == ["app:1 csv:email:b@x.example shop:cus_2"]
     assert on.count_of("claims", "kind = 'email' AND value = 'b@x.example'") == 2
 
@@ -78,7 +78,7 @@ def test_a_replay_that_speaks_of_another_record_leaves_nothing_behind(on: Stage)
 def test_a_replay_moves_what_no_identifier_leads_to(on: Stage) -> None:
     id_ = on.tell("shop", customer("cus_1", 1, plan="gold"))
     on.mapping.moved = {"cus_1": "cus_2"}
-    _replay(on, id_)
+    on.replay(id_)
     assert on.people() == ["shop:cus_2"]
     assert on.count_of("facts") == 1
 
@@ -87,7 +87,7 @@ def test_a_replay_takes_back_the_most_extreme_value_too(on: Stage) -> None:
     on.tell("shop", customer("cus_1", 1, last_seen_at=5))
     id_ = on.tell("shop", customer("cus_1", 2, last_seen_at=900))
     on.mapping.renamed = {"last_seen_at": "seen"}
-    _replay(on, id_)
+    on.replay(id_)
     assert (on.value("shop:cus_1", "last_seen_at"), on.value("shop:cus_1", "seen")) == (5, 900)
 
 
@@ -97,18 +97,12 @@ def test_a_replay_that_says_nothing_any_more_parts_whom_it_joined(on: Stage) -> 
     id_ = on.tell("shop", customer("cus_1", 2, "a@x.example"), customer("cus_1", 3, "b@x.example"))
     shown = on.explain("1")["id"]
     on.mapping.silent = {on.inbox(id_)["dedup_key"]}
-    _replay(on, id_)
+    on.replay(id_)
     assert on.people() == ["app:1", "csv:email:b@x.example"]
     assert on.explain("1")["id"] == shown
     assert on.value("b@x.example", "city") == "Cork"
     assert (on.value("1", "name"), on.value("1", "city")) == ("Ann", None)
     assert on.count_of("claims", "value = 'b@x.example'") == 1
-
-
-def _replay(on: Stage, id_: int) -> None:
-    with on.hub.store.write() as connection:
-        assert inbox.replay(connection, now=on.now, ids=[id_])
-    on.apply(id_)
 
 
 def test_a_poison_row_spoils_no_other(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

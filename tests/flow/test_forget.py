@@ -11,9 +11,7 @@ from tests.flow.stage import RecordRef, Stage, at, customer, plan, row, stage, u
 from upkept.contract import Consent, Link
 from upkept.flow import forget, walk
 from upkept.flow.find import Unknown
-from upkept.flow.rebuild import check
 from upkept.flow.steps import step
-from upkept.store import runs
 from upkept.store.engine import Store
 from upkept.store.runs import Run
 
@@ -37,15 +35,7 @@ def shop(on: Stage) -> None:
 
 
 def forgotten(on: Stage, name: str = "shop") -> Run:
-    run = forget.start(on.hub, name, now=on.clock(), actor="test")
-    for _ in range(200):
-        step(on.hub, run.id, now=on.clock)
-        with on.hub.store.read() as connection:
-            found = runs.get(connection, run.id)
-        assert found is not None
-        if not found.open:
-            return found
-    raise AssertionError(f"the walk did not end: {found}")
+    return on.walk(forget.start(on.hub, name, now=on.clock(), actor="test"))
 
 
 def test_the_store_is_as_if_it_had_never_spoken(on: Stage) -> None:
@@ -62,7 +52,7 @@ def test_the_store_is_as_if_it_had_never_spoken(on: Stage) -> None:
         name = "name" if table == "connections" else "connection"
         assert on.count_of(table, f"{name} = 'shop'") == 0
     assert on.count_of("links") + on.count_of("readbacks") == 0
-    assert [one for page in check(on.hub, now=on.clock) for one in page] == []
+    assert on.differences() == []
     assert on.rows("SELECT action FROM audit") == [("forget",)]
 
 
@@ -75,7 +65,7 @@ def test_an_opt_out_it_told_of_goes_on_binding_the_person(on: Stage) -> None:
     run = forgotten(on)
     assert "1 opt-outs" in (run.reason or "")
     assert (on.consent("1"), on.consent("b@x.example")) == ("unsubscribed", "unsubscribed")
-    assert [one for page in check(on.hub, now=on.clock) for one in page] == []
+    assert on.differences() == []
 
 
 def test_an_opt_out_nobody_applied_yet_binds_all_the_same(on: Stage) -> None:
@@ -85,7 +75,7 @@ def test_an_opt_out_nobody_applied_yet_binds_all_the_same(on: Stage) -> None:
     on.run("DELETE FROM consent WHERE act = 'opt_out'")
     forgotten(on)
     assert (on.consent("1"), on.consent("b@x.example")) == ("unsubscribed", "unsubscribed")
-    assert [one for page in check(on.hub, now=on.clock) for one in page] == []
+    assert on.differences() == []
 
 
 def test_what_it_said_to_raise_consent_of_strangers_addresses_goes(on: Stage) -> None:

@@ -13,12 +13,11 @@ from upkept.flow import rebuild, walk
 from upkept.flow.erase import erase
 from upkept.flow.find import Unknown
 from upkept.flow.link import merge, unmerge
-from upkept.flow.rebuild import Difference, check
 from upkept.flow.runs import claim
 from upkept.flow.steps import step
 from upkept.people.erasure import Tombstone
 from upkept.people.policies import Policies, Policy
-from upkept.store import runs, tombstones
+from upkept.store import tombstones
 from upkept.store.engine import Store
 from upkept.store.runs import Run
 
@@ -36,26 +35,15 @@ def on(store: Store, tmp_path: Path) -> Stage:
     return made
 
 
-def differences(on: Stage) -> list[Difference]:
-    return [one for page in check(on.hub, now=on.clock) for one in page]
-
-
 def rebuilt(on: Stage) -> Run:
     run, new = walk.start(on.hub, "rebuild", "", {}, cursor=rebuild.BEGIN, total=5, actor="test", now=on.clock())
     assert new
-    for _ in range(100):
-        step(on.hub, run.id, now=on.clock)
-        with on.hub.store.read() as connection:
-            found = runs.get(connection, run.id)
-        assert found is not None
-        if not found.open:
-            return found
-    raise AssertionError(f"the rebuild did not end: {found}")
+    return on.walk(run)
 
 
 def test_a_store_as_it_was_applied_differs_in_nothing(on: Stage) -> None:
     before, told = on.digest(), on.rows("SELECT subject, version FROM outbox")
-    assert differences(on) == []
+    assert on.differences() == []
     assert on.digest() == before
     run = rebuilt(on)
     assert (run.state, run.scanned, run.changed) == ("complete", 6, 0)
@@ -80,11 +68,11 @@ SPOILT = {
 def test_whatever_is_spoilt_is_found_and_put_right(on: Stage, what: str) -> None:
     before, text = on.digest(), _people(on)
     on.run(SPOILT[what])
-    found = differences(on)
+    found = on.differences()
     assert what in {one.what for one in found}
-    assert [one.what for one in differences(on)] == [one.what for one in found]
+    assert [one.what for one in on.differences()] == [one.what for one in found]
     assert rebuilt(on).changed >= (what != "nobody")
-    assert differences(on) == []
+    assert on.differences() == []
     assert (on.digest(), _people(on)) == (before, text)
 
 
@@ -94,10 +82,10 @@ def _people(on: Stage) -> list[tuple[Any, ...]]:
 
 def test_a_difference_tells_what_is_stored_and_what_the_facts_say(on: Stage) -> None:
     on.run(SPOILT["head"])
-    head = next(one for one in differences(on) if one.what == "head")
+    head = next(one for one in on.differences() if one.what == "head")
     assert (dict(head.stored), dict(head.rebuilt)) == ({"city": "York"}, {"city": "Cork"})
     on.run(SPOILT["person"])
-    person = next(one for one in differences(on) if one.what == "person")
+    person = next(one for one in on.differences() if one.what == "person")
     assert (dict(person.stored), dict(person.rebuilt)) == ({"name": "Spoilt"}, {"name": "Ann"})
 
 
@@ -107,9 +95,9 @@ def test_a_change_of_policy_takes_effect_by_a_rebuild(on: Stage) -> None:
     assert on.value("2", "city") == "Kyiv"
     policies = {**on.hub.policies.by_attribute, "city": Policy("authority", (("shop",),))}
     object.__setattr__(on.hub, "policies", Policies(policies, on.hub.policies.ranks))
-    assert {one.what for one in differences(on)} == {"person"}
+    assert {one.what for one in on.differences()} == {"person"}
     rebuilt(on)
-    assert differences(on) == []
+    assert on.differences() == []
     assert [r[0] for r in on.rows("SELECT attributes FROM people WHERE external_id = '2'")] != []
     assert on.value("2", "city") == "Oslo"
 
@@ -181,14 +169,14 @@ def test_what_was_erased_and_stands_again_goes(on: Stage) -> None:
     key = on.hub.tombstone("email", "b@x.example")
     with on.hub.store.write() as connection:
         tombstones.lay(connection, [Tombstone("email", key, us(1_000_000))])
-    found = differences(on)
+    found = on.differences()
     assert "erased" in {one.what for one in found}
     assert on.rows("SELECT 1 FROM records WHERE connection = 'shop'") == held
     rebuilt(on)
     assert on.people() == ["app:1 csv:email:a@x.example", "app:2", "shop:cus_2"]
     with pytest.raises(Unknown):
         on.explain("shop:cus_1")
-    assert differences(on) == []
+    assert on.differences() == []
 
 
 def test_segments_that_ask_for_the_time_are_no_difference(store: Store, tmp_path: Path) -> None:
@@ -199,17 +187,17 @@ def test_segments_that_ask_for_the_time_are_no_difference(store: Store, tmp_path
     on.tell("app", user("1", 1, name="Ann", last_seen_at=at(90_000)))
     assert on.explain("1")["segments"] == ["active", "named"]
     on.now = us(500_000)
-    assert differences(on) == []
+    assert on.differences() == []
     on.run("UPDATE people SET segments = '[]'")
-    assert {one.what for one in differences(on)} == {"person"}
+    assert {one.what for one in on.differences()} == {"person"}
     rebuilt(on)
     assert on.explain("1")["segments"] == ["named"]
 
 
 def test_every_act_leaves_a_store_that_a_rebuild_does_not_change(on: Stage) -> None:
     unmerge(on.hub, "2", "shop:cus_1", now=on.clock(), actor="test")
-    assert differences(on) == []
+    assert on.differences() == []
     on.tell("shop", Fact(record=RecordRef("customer", "cus_1"), deleted=True, observed_at=at(7)))
-    assert differences(on) == []
+    assert on.differences() == []
     erase(on.hub, "1", now=on.clock(), actor="test")
-    assert differences(on) == []
+    assert on.differences() == []

@@ -23,8 +23,6 @@ from upkept.flow.erase import erase
 from upkept.flow.link import merge
 from upkept.flow.normalize import normalize
 from upkept.flow.plan import plan
-from upkept.flow.rebuild import check
-from upkept.flow.steps import step
 from upkept.sources.envelope import encode
 from upkept.store import inbox, runs
 from upkept.store.engine import Store
@@ -47,14 +45,7 @@ def on(store: Store, tmp_path: Path) -> Stage:
 def replay(on: Stage, *ids: int, silent: bool = False) -> None:
     if silent:
         on.mapping.silent |= {str(on.inbox(id_)["dedup_key"]) for id_ in ids}
-    with on.hub.store.write() as connection:
-        assert inbox.replay(connection, now=on.now, ids=list(ids))
-    on.apply(*ids)
-
-
-def is_whole(on: Stage) -> bool:
-    """Would a rebuild change nothing?"""
-    return [one for page in check(on.hub, now=on.clock) for one in page] == []
+    on.replay(*ids)
 
 
 def joined(on: Stage) -> bool:
@@ -95,7 +86,7 @@ def test_what_a_row_does_not_say_any_more_goes(on: Stage, said: Statement, stand
     replay(on, id_, silent=True)
     assert not stands(on)
     assert on.digest() == before
-    assert is_whole(on)
+    assert on.differences() == []
 
 
 @EVERY
@@ -112,7 +103,7 @@ def test_what_two_rows_said_stays_until_neither_does(
     replay(on, rows[1 - first], silent=True)
     assert not stands(on)
     assert on.digest() == before
-    assert is_whole(on)
+    assert on.differences() == []
 
 
 @EVERY
@@ -169,7 +160,7 @@ def test_an_opt_in_of_an_address_that_only_others_hold(on: Stage) -> None:
     assert on.explain("7")["consent"]["email"]["state"] == "subscribed"
     replay(on, id_, silent=True)
     assert on.explain("7")["consent"]["email"]["state"] == "unknown"
-    assert is_whole(on)
+    assert on.differences() == []
 
 
 def test_a_record_that_nothing_speaks_of_any_more_is_gone(on: Stage) -> None:
@@ -296,7 +287,7 @@ def test_an_undo_takes_all_that_only_its_run_said(on: Stage, said: Statement, st
     _undo(on, run.id)
     assert not stands(on)
     assert on.digest() == before
-    assert is_whole(on)
+    assert on.differences() == []
 
 
 @EVERY
@@ -315,7 +306,7 @@ def test_an_erased_person_leaves_no_trace_of_who_said_it(
 def test_a_forgotten_connection_leaves_none_either(on: Stage, said: Statement, stands: Callable[[Stage], bool]) -> None:
     on.tell("shop", said), on.tell("shop", said)
     assert stands(on)
-    _walked(on, forget.start(on.hub, "shop", now=on.clock(), actor="test").id)
+    assert on.walk(forget.start(on.hub, "shop", now=on.clock(), actor="test")).state == "complete"
     assert on.count_of("repeats") == 0
 
 
@@ -334,19 +325,7 @@ def test_what_is_told_once_costs_no_row(on: Stage) -> None:
 
 
 def _undo(on: Stage, run: int) -> None:
-    _walked(on, undo.start(on.hub, run, now=on.clock(), actor="test").id)
-
-
-def _walked(on: Stage, walk: int) -> None:
-    for _ in range(100):
-        step(on.hub, walk, now=on.clock)
-        with on.hub.store.read() as connection:
-            found = runs.get(connection, walk)
-        assert found is not None
-        if not found.open:
-            assert found.state == "complete"
-            return
-    raise AssertionError("the walk did not end")
+    assert on.walk(undo.start(on.hub, run, now=on.clock(), actor="test")).state == "complete"
 
 
 def _statements(on: Stage, id_: int) -> int:

@@ -13,7 +13,6 @@ from tests.flow.test_undo import an_import, back, imported, undone
 from upkept.contract import Consent
 from upkept.flow import erase, forget, undo, walk
 from upkept.flow.hub import Hub
-from upkept.flow.rebuild import check
 from upkept.store.engine import Store
 from upkept.store.runs import Run
 
@@ -45,7 +44,7 @@ def mended(on: Stage) -> None:
     on.mapping.broken.clear()
     on.now += 2 * HOUR
     on.apply()
-    assert [one for page in check(on.hub, now=on.clock) for one in page] == []
+    assert on.differences() == []
 
 
 def test_forgetting_keeps_it_until_it_is_read(on: Stage) -> None:
@@ -113,6 +112,15 @@ def test_undoing_keeps_it_on_the_queue_for_its_opt_out_alone(on: Stage) -> None:
     mended(on)
     assert (on.consent("1"), on.people()) == ("unsubscribed", ["app:1 shop:cus_1"])
     assert (on.waiting(), on.inbox(id_)["state"], on.value("1", "city")) == ([], "skipped", "York")
+
+
+def test_an_undo_ends_though_all_that_it_takes_at_once_is_kept(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undo, "STOPPED", 2)
+    run = an_import(on, imported("z@x.example", 1), alone=True)
+    kept = [broken(on, "shop", f"{name}@x.example", run) for name in "bcd"]
+    assert undo.preview(on.hub, run, now=on.now).unread == tuple(kept)
+    assert undone(on, run).state == "complete"
+    assert on.waiting() == kept
 
 
 def test_and_the_way_back_applies_it_whole(on: Stage) -> None:

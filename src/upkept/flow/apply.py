@@ -25,6 +25,7 @@ from upkept.flow.refuse import refuse
 from upkept.flow.settle import Effect
 from upkept.store import consent, inbox, runs
 from upkept.store.inbox import Claimed, Outcome
+from upkept.store.row_key import row_key
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +110,7 @@ def _kept(hub: Hub, work: Work, now: int) -> Claimed:
     row = work.row
     if not work.opts_out:
         return row
-    key = opt_outs.row_key(row.connection, row.dedup_key)
+    key = row_key(row.connection, row.dedup_key)
     said = opt_outs.among(hub, row.connection, work.consents, received_at=row.received_at)
     with hub.store.write() as connection:
         consent.insert(connection, [(fact, key) for fact in said], now=now)

@@ -8,7 +8,7 @@ delivery, it stays, until somebody can: then its opt-outs count, and nothing els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -23,8 +23,9 @@ from upkept.flow.traces import may_lower, opts_out
 from upkept.people.consent import ConsentFact, record_subject
 from upkept.people.facts import digest, record_key
 from upkept.people.identifiers import EMAIL, email_key
-from upkept.store import claims, consent
+from upkept.store import claims, consent, traces
 from upkept.store.records import Record
+from upkept.store.row_key import row_key
 from upkept.store.traces import Body
 
 SHOWN = 20
@@ -57,7 +58,7 @@ def rescue(connection: Connection, hub: Hub, rows: Iterable[Body], also: Iterabl
         if lowering is None:
             unread += [row.id] if may_lower(hub, row) else []
             continue
-        key = opt_outs.row_key(row.connection, row.dedup_key)
+        key = row_key(row.connection, row.dedup_key)
         facts = opt_outs.among(hub, row.connection, lowering, received_at=row.received_at)
         found += [(fact, key) for fact in facts]
         about |= {hub.record_id(record_key(row.connection, one.record)) for one in lowering if one.record is not None}
@@ -67,9 +68,21 @@ def rescue(connection: Connection, hub: Hub, rows: Iterable[Body], also: Iterabl
     return unread
 
 
-def unread_among(hub: Hub, rows: Iterable[Body]) -> list[int]:
-    """Those of the deliveries that `rescue` could not read, though they may hold an opt-out."""
-    return [row.id for row in rows if may_lower(hub, row) and opts_out(hub, row) is None]
+def unread_among(hub: Hub, page: Callable[[Connection, int], list[int]]) -> tuple[int, ...]:
+    """Those deliveries that `rescue` could not read, though they may hold an opt-out. Many short looks, no long one.
+
+    `page` gives the ids of some of them behind one.
+    """
+    found: list[int] = []
+    after = 0
+    while True:
+        with hub.store.read() as connection:
+            ids = page(connection, after)
+            rows = traces.told(connection, ids)
+        found += [row.id for row in rows if may_lower(hub, row) and opts_out(hub, row) is None]
+        if not ids:
+            return tuple(found)
+        after = ids[-1]
 
 
 def kept(ids: Sequence[int]) -> str:

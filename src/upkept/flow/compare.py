@@ -12,18 +12,19 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection as Store
 
-from upkept.contract import Consent, Fact, Link, RawEvent, Skipped, Statement
+from upkept.contract import Consent, Fact, Link, RawEvent, Skipped
 from upkept.flow import opt_outs
 from upkept.flow.bells import Bell, bells_for
 from upkept.flow.hub import Hub
 from upkept.flow.opt_outs import OptOut
 from upkept.people.consent import ConsentFact
-from upkept.people.facts import Admitted, admit, from_us
+from upkept.people.facts import Admitted, admit
 from upkept.people.fold import Head, says_nothing_new
 from upkept.people.values import Json
 from upkept.registry import Connection
 from upkept.store import consent, inbox, records
 from upkept.store.inbox import Arrival
+from upkept.store.row_key import row_key
 
 READ = "read."
 
@@ -67,7 +68,7 @@ def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, rec
             _note(compared, event, opt_outs.read(hub, connection, event, mark, received_at=received_at))
             continue
         try:
-            statements = _statements(connection, event, received_at)
+            statements = opt_outs.statements(connection, event, received_at=received_at)
         except Skipped:
             compared.known += 1
             continue
@@ -96,11 +97,6 @@ def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, rec
 def _note(compared: Compared, event: RawEvent, said: list[ConsentFact]) -> None:
     if said:
         compared.opt_outs.setdefault(event.id, []).extend(said)
-
-
-def _statements(connection: Connection, event: RawEvent, received_at: int) -> list[Statement]:
-    received = replace(event, received_at=from_us(received_at))
-    return list(connection.connector.normalize(received, connection.fields))
 
 
 def _heads(hub: Hub, facts: Iterable[Admitted]) -> dict[str, Head]:
@@ -161,13 +157,12 @@ def _in_force(
     again: Mapping[tuple[str, str], Arrival],
     new: Mapping[tuple[str, str], int],
 ) -> Iterator[OptOut]:
-    """As at the door, one that has only the time of its arrival counts with a row that is new."""
+    first = {row_key(*key) for key in new}
     for arrival in arrivals:
         kept = again.get((arrival.connection, arrival.dedup_key), arrival)
-        is_new = (kept.connection, kept.dedup_key) in new
-        for fact in said.get(arrival.dedup_key, ()):
-            if is_new or fact.at != arrival.received_at:
-                yield fact, opt_outs.row_key(kept.connection, kept.dedup_key)
+        key = row_key(kept.connection, kept.dedup_key)
+        facts = said.get(arrival.dedup_key, ())
+        yield from opt_outs.in_force(((fact, key) for fact in facts), first, {arrival.received_at})
 
 
 def bells(new: Mapping[int, Arrival]) -> tuple[Bell, ...]:

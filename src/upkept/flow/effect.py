@@ -146,7 +146,7 @@ def _statements(connection: Connection, plan: Plan, effect: Effect, now: int) ->
 
 def _said_again(connection: Connection, plan: Plan, new: set[str], now: int) -> set[str]:
     """Note which rows raise consent as another one did; what was withdrawn at this very moment is said anew."""
-    raising = {(fact.id, row): (fact, key) for fact, key, row in plan.consents if key and fact.act not in LOWERING_ACTS}
+    raising = {(fact.id, row): (fact, key) for fact, key, row in plan.consents if fact.act not in LOWERING_ACTS}
     told = [("", id_, row, "") for id_, row in raising]
     told = list(repeats.further(told, {("", id_) for id_ in new}))
     if not told:

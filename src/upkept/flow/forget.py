@@ -19,6 +19,7 @@ from upkept.flow.find import Unknown
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.walk import REPORT, Turn, Walk
+from upkept.people.consent import record_subject
 from upkept.people.identifiers import EMAIL, PHONE
 from upkept.store import bequest, claims, consent, erasure, inbox, records, runs, traces
 from upkept.store.bequest import Estate
@@ -38,15 +39,11 @@ BEGIN: Final = "waiting:"
 def preview(hub: Hub, name: str) -> Estate:
     """How much there is to forget, and what would be kept. Raises `Unknown` if there is nothing of that name."""
     estate = _estate(hub, name)
-    unread: list[int] = []
-    after = 0
-    while True:
-        with hub.store.read() as connection:
-            ids = bequest.unapplied_rows(connection, name, after=after, limit=UNAPPLIED)
-            unread += unread_among(hub, traces.told(connection, ids))
-        if not ids:
-            return replace(estate, unread=tuple(unread))
-        after = ids[-1]
+
+    def page(connection: Connection, after: int) -> list[int]:
+        return bequest.unapplied_rows(connection, name, after=after, limit=UNAPPLIED)
+
+    return replace(estate, unread=unread_among(hub, page))
 
 
 def _estate(hub: Hub, name: str) -> Estate:
@@ -146,7 +143,7 @@ def _bequeath(
 
 def _ever(connection: Connection, hub: Hub, leaving: dict[str, Record]) -> set[str]:
     """The subjects of these records: they themselves, and every address they ever held."""
-    subjects = {hub.subject("record", "\x1f".join(record.key)) for record in leaving.values()}
+    subjects = {hub.subject("record", record_subject(record.key)) for record in leaving.values()}
     for held in claims.of(connection, sorted(leaving)).values():
         subjects |= {hub.subject("address", i.value) for i in held if i.kind in (EMAIL, PHONE)}
     return subjects

@@ -23,7 +23,9 @@ from upkept.contract import (
 )
 from upkept.flow.hub import Hub
 from upkept.people.facts import from_us
+from upkept.registry import Connection
 from upkept.store.inbox import Claimed, Lowering, Outcome
+from upkept.store.traces import Body
 
 log = structlog.get_logger(__name__)
 
@@ -75,9 +77,8 @@ def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work
             reason = f"connection {row.connection!r} is not configured; add it to upkept.toml"
             ended.append(failed(row, Permanent(f"{reason} and run: upkept replay --state dead"), now=now))
             continue
-        event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
         try:
-            statements = list(connection.connector.normalize(event, connection.fields))
+            statements = said_by(connection, row)
         except Skipped as error:
             # Read before (R1), it may have said something then.
             if row.epoch > 1:
@@ -89,6 +90,12 @@ def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work
         else:
             works.append(_sorted_by_kind(row, statements))
     return works, ended
+
+
+def said_by(connection: Connection, row: Claimed | Body) -> list[Statement]:
+    """What a stored row of this connection says. Raises whatever the connector raises."""
+    event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
+    return list(connection.connector.normalize(event, connection.fields))
 
 
 def failed(row: Claimed, error: Exception, *, now: int) -> Outcome:

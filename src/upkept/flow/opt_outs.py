@@ -6,7 +6,7 @@ looked at. What cannot be read is stored all the same and tried for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -34,15 +34,29 @@ def read(hub: Hub, connection: Connection, event: RawEvent, marked: Lowering, *,
     """The opt-outs of an event that is about to be stored; none of one marked `no`, or of a thin one."""
     if event.thin or marked == "no":
         return []
-    received = replace(event, received_at=from_us(received_at))
     try:
-        said = list(connection.connector.normalize(received, connection.fields))
+        said = statements(connection, event, received_at=received_at)
     except Skipped:
         return []
     except Exception as error:
         unreadable(connection, event, error)
         return []
     return among(hub, connection.name, said, received_at=received_at)
+
+
+def statements(connection: Connection, event: RawEvent, *, received_at: int) -> list[Statement]:
+    """What an event says that is about to be stored. Raises whatever the connector raises."""
+    received = replace(event, received_at=from_us(received_at))
+    return list(connection.connector.normalize(received, connection.fields))
+
+
+def in_force(said: Iterable[OptOut], new: Container[str], arrived: Container[int]) -> Iterator[OptOut]:
+    """Those that count with rows that are stored now; `new` are the keys of the new ones, `arrived` their times.
+
+    One that has only the time of its arrival is told once, however often it arrives: a later copy would beat an opt-in
+    made since.
+    """
+    return ((fact, key) for fact, key in said if key in new or fact.at not in arrived)
 
 
 def among(hub: Hub, name: str, said: Iterable[Statement], *, received_at: int) -> list[ConsentFact]:
@@ -62,8 +76,3 @@ def unreadable(connection: Connection, event: RawEvent, error: Exception) -> Non
         error=type(error).__name__, detail=str(error) if isinstance(error, Permanent) else None,
         cure="the delivery is stored and retried for ever; fix the connector's normalize",
     )  # fmt: skip
-
-
-def row_key(name: str, dedup_key: str) -> str:
-    """An inbox row as consent statements name it."""
-    return f"{name}\x1f{dedup_key}"

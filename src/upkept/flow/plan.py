@@ -16,6 +16,7 @@ from upkept.people.identifiers import email_key
 from upkept.people.values import AdmittedFact, RecordKey
 from upkept.store.claims import Identifier, StoredLink
 from upkept.store.inbox import Claimed
+from upkept.store.row_key import row_key
 from upkept.store.timeline import NewEvent
 
 log = structlog.get_logger(__name__)
@@ -105,7 +106,7 @@ def _fact(hub: Hub, made: Plan, row: Claimed, fact: Fact) -> None:
 
 
 def _consent(hub: Hub, made: Plan, row: Claimed, consent: Consent) -> None:
-    key = f"{row.connection}\x1f{row.dedup_key}"
+    key = row_key(row.connection, row.dedup_key)
     facts = admit_consent(row.connection, consent, received_at=row.received_at, subject=hub.subject)
     made.consents += [(fact, key, row.id) for fact in facts]
     if consent.record is not None:

@@ -20,6 +20,7 @@ from upkept.people.facts import from_us
 from upkept.registry import Connection
 from upkept.store import consent, inbox
 from upkept.store.inbox import Arrival
+from upkept.store.row_key import row_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def receive(hub: Hub, name: str, request: Request, *, now: int) -> Received:
                                  received_at=now, settled=str(reason)),))  # fmt: skip
     arrivals = tuple(_arrival(connection, event, now) for event in events)
     said = tuple(
-        (fact, opt_outs.row_key(name, event.id))
+        (fact, row_key(name, event.id))
         for event, arrival in zip(events, arrivals, strict=True)
         for fact in opt_outs.read(hub, connection, event, arrival.lowering, received_at=now)
     )
@@ -87,12 +88,10 @@ def _commit(hub: Hub, batch: Sequence[Received], now: int) -> list[Kept]:
 
 
 def _in_force(batch: Sequence[Received], new: Mapping[tuple[str, str], int]) -> Iterator[OptOut]:
-    """The opt-outs of a batch. One that has only the time of its arrival is told once, however often it arrives:
-    a later copy would beat an opt-in made since."""
-    first = {opt_outs.row_key(*key) for key in new}
+    """The opt-outs of a batch that count; of a delivery that stands in it twice, once."""
+    first = {row_key(*key) for key in new}
     for received in batch:
-        arrived = {arrival.received_at for arrival in received.arrivals}
-        yield from (pair for pair in received.consents if pair[1] in first or pair[0].at not in arrived)
+        yield from opt_outs.in_force(received.consents, first, {arrival.received_at for arrival in received.arrivals})
         first -= {key for _, key in received.consents}
 
 

@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 
 from upkept.flow.bound import Bound, Subject, behind
 from upkept.flow.hub import Hub
-from upkept.flow.opt_outs import row_key
 from upkept.flow.plan import Plan
 from upkept.flow.settle import Effect
 from upkept.people.identifiers import EMAIL
 from upkept.store import claims, consent, facts, repeats, timeline
 from upkept.store.claims import Identifier
+from upkept.store.row_key import row_key
 
 
 @dataclass(slots=True)

@@ -16,12 +16,12 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from upkept.contract import LOWERING_ACTS, Consent, Fact, RawEvent, Skipped, Statement
+from upkept.contract import LOWERING_ACTS, Consent, Fact, Skipped, Statement
 from upkept.flow.hub import Hub
-from upkept.people.facts import from_us, record_key
+from upkept.flow.normalize import said_by
+from upkept.people.facts import record_key
 from upkept.people.identifiers import EMAIL, PHONE, identifier_key
 from upkept.people.values import RecordKey
-from upkept.registry import Connection as Configured
 from upkept.sources import named_by
 from upkept.store import traces
 from upkept.store.claims import Identifier
@@ -92,7 +92,7 @@ def says(hub: Hub, row: Body) -> list[Statement] | None:
     if known is None:
         return None
     try:
-        return _read(known, row)
+        return said_by(known, row)
     except Exception:
         return None
 
@@ -103,16 +103,11 @@ def opts_out(hub: Hub, row: Body) -> list[Consent] | None:
     if known is None or row.thin:
         return None
     try:
-        return [one for one in _read(known, row) if isinstance(one, Consent) and one.act in LOWERING_ACTS]
+        return [one for one in said_by(known, row) if isinstance(one, Consent) and one.act in LOWERING_ACTS]
     except Skipped:
         return []
     except Exception:
         return None
-
-
-def _read(known: Configured, row: Body) -> list[Statement]:
-    event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
-    return list(known.connector.normalize(event, known.fields))
 
 
 class _Search:

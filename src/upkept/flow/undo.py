@@ -37,7 +37,7 @@ PAGE: Final = 50
 """Records folded again in one transaction."""
 ROWS: Final = 1_000
 STOPPED: Final = 100
-"""Deliveries taken off the queue in one transaction: each is read for opt-outs."""
+"""Deliveries read for opt-outs, or whose words are taken back, in one transaction."""
 SAYS_NOTHING: Final = frozenset({"rebuild", "forget", "undo"})
 DAY: Final = 86_400_000_000
 
@@ -69,7 +69,11 @@ def preview(hub: Hub, run_id: int, *, now: int) -> Extent:
         count, touched = facts.of_run(connection, run_id)
         waiting = bequest.waiting_of_run(connection, run_id)
         left = _opt_outs(connection, run_id)
-    unread = tuple(_unread(hub, run_id))
+
+    def page(connection: Connection, after: int) -> list[int]:
+        return bequest.open_rows(connection, run_id, after=after, limit=STOPPED)
+
+    unread = unread_among(hub, page)
     return Extent(run, count, touched, waiting, left, unread, run.started_at < now - hub.settings.floor_days * DAY)
 
 
@@ -112,14 +116,14 @@ def _turn(connection: Connection, hub: Hub, run: Run, also: frozenset[str], now:
         case "rows":
             return _rows(connection, hub, undone, int(after or 0), also, now)
         case "consent":
-            return _consent(connection, hub, undone, after, also, now)
+            return _consent(connection, hub, undone, int(after or 0), also, now)
         case _:
             return _facts(connection, hub, run, undone, also, now)
 
 
 def _stop(connection: Connection, hub: Hub, run: Run, undone: int, also: frozenset[str], now: int) -> Turn:
     """Take deliveries off the queue; the opt-outs in them are in force nevertheless."""
-    ids = bequest.open_rows(connection, undone, limit=STOPPED)
+    ids = bequest.open_rows(connection, undone, after=0, limit=STOPPED, kept=False)
     unread = rescue(connection, hub, traces.told(connection, ids), also, now=now)
     bequest.stop_rows(connection, ids, reason=f"undone by run {run.id}")
     bequest.keep_rows(connection, unread, "undone", now=now)
@@ -141,9 +145,9 @@ def _rows(connection: Connection, hub: Hub, undone: int, after: int, also: froze
     return Turn(f"rows:{rows[-1]}")
 
 
-def _consent(connection: Connection, hub: Hub, undone: int, after: str, also: frozenset[str], now: int) -> Turn:
+def _consent(connection: Connection, hub: Hub, undone: int, after: int, also: frozenset[str], now: int) -> Turn:
     """Withdraw what the run said to raise consent."""
-    said, last = bequest.consents_of_run(connection, undone, after=after, limit=ROWS)
+    said, last = bequest.consents_of_run(connection, undone, after=after, limit=STOPPED)
     if last is None:
         return Turn("facts:")
     raising = [one for one in said if not one.lowering]
@@ -219,23 +223,11 @@ def _undoable(connection: Connection, run_id: int) -> Run:
 
 def _opt_outs(connection: Connection, undone: int) -> int:
     found: set[tuple[str, ...]] = set()
-    after: str | None = ""
+    after: int | None = 0
     while after is not None:
         said, after = bequest.consents_of_run(connection, undone, after=after, limit=ROWS)
         found |= {one.statement for one in said if one.lowering}
     return len(found)
-
-
-def _unread(hub: Hub, undone: int) -> Iterator[int]:
-    after = 0
-    while True:
-        with hub.store.read() as connection:
-            ids = bequest.waiting_rows(connection, undone, after=after, limit=STOPPED)
-            found = unread_among(hub, traces.told(connection, ids))
-        yield from found
-        if not ids:
-            return
-        after = ids[-1]
 
 
 def _report(connection: Connection, run: Run) -> str | None:

@@ -12,6 +12,7 @@ from upkept.store import bulk
 from upkept.store.bulk import AnyRow
 from upkept.store.consent import LOWERING
 from upkept.store.inbox import Lowering
+from upkept.store.row_key import row_key
 from upkept.store.tables import alerts, connections, consent, inbox, readbacks, runs, tokens
 
 
@@ -124,11 +125,15 @@ def rows_of_run(connection: Connection, run: int, *, after: int, limit: int) -> 
     return [row[0] for row in rows]
 
 
-def open_rows(connection: Connection, run: int, *, limit: int) -> list[int]:
-    """Ids of some rows of a run that are on the queue; those that are kept for their opt-outs alone are passed over."""
+def open_rows(connection: Connection, run: int, *, after: int, limit: int, kept: bool = True) -> list[int]:
+    """Ids of a run's rows behind `after` that are on the queue, in order.
+
+    `kept=False` passes over those that are kept for their opt-outs alone.
+    """
     query = select(inbox.c.id).where(
-        inbox.c.run == run, inbox.c.state.in_(["new", "claimed"]), inbox.c.lowering.in_(["no", "may"])
+        inbox.c.run == run, inbox.c.id > after, inbox.c.state.in_(["new", "claimed"])
     )  # fmt: skip
+    query = query if kept else query.where(inbox.c.lowering.in_(["no", "may"]))
     return list(connection.scalars(query.order_by(inbox.c.id).limit(limit)))
 
 
@@ -169,25 +174,16 @@ class Said:
     statement: tuple[str, ...]
 
 
-def consents_of_run(connection: Connection, run: int, *, after: str, limit: int) -> tuple[list[Said], str | None]:
-    """Statements that a run's rows brought, among the `limit` behind `after`; and the last of these."""
-    columns = ("id", "act", "inbox_key", "subject_kind", "subject", "channel", "topic", "at")
-    query = consent.select().with_only_columns(*(consent.c[name] for name in columns)).where(consent.c.id > after)
-    rows = connection.execute(query.order_by(consent.c.id).limit(limit)).all()
-    by_connection: dict[str, set[str]] = {}
-    for row in rows:
-        name, _, key = row.inbox_key.partition("\x1f")
-        by_connection.setdefault(name, set()).add(key)
-    statement = f"SELECT dedup_key FROM inbox WHERE run = {int(run)} AND connection = ? AND dedup_key {{set}}"
-    mine = {
-        f"{name}\x1f{row[0]}"
-        for name, keys in sorted(by_connection.items())
-        for row in bulk.within(connection, statement, sorted(keys), extra=(name,))
-    }
+def consents_of_run(connection: Connection, run: int, *, after: int, limit: int) -> tuple[list[Said], int | None]:
+    """Statements that a run's rows brought, of the `limit` rows behind `after`; and the last of these rows."""
+    query = select(inbox.c.id, inbox.c.connection, inbox.c.dedup_key).where(inbox.c.run == run, inbox.c.id > after)
+    rows = connection.execute(query.order_by(inbox.c.id).limit(limit)).all()
+    statement = (
+        "SELECT id, act, inbox_key, subject_kind, subject, channel, topic, at FROM consent WHERE inbox_key {set}"
+    )
     found = [
         Said(r.id, r.inbox_key, r.act in LOWERING_ACTS, (r.subject_kind, r.subject), _statement(r))
-        for r in rows
-        if r.inbox_key in mine
+        for r in bulk.within(connection, statement, sorted(row_key(row.connection, row.dedup_key) for row in rows))
     ]
     return found, rows[-1].id if rows else None
 
@@ -200,14 +196,6 @@ def waiting_of_run(connection: Connection, run: int) -> int:
     """How many of a run's rows are not applied yet."""
     query = f"SELECT count(*) FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed')"
     return int(connection.exec_driver_sql(query).scalar_one())
-
-
-def waiting_rows(connection: Connection, run: int, *, after: int, limit: int) -> list[int]:
-    """Ids of a run's rows behind `after` that are not applied yet, in order."""
-    query = select(inbox.c.id).where(
-        inbox.c.run == run, inbox.c.id > after, inbox.c.state.in_(["new", "claimed"])
-    )  # fmt: skip
-    return list(connection.scalars(query.order_by(inbox.c.id).limit(limit)))
 
 
 def mark_run(connection: Connection, run: int, *, reason: str | None) -> None:

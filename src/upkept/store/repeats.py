@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection
 
-from upkept.store import bulk
+from upkept.store import bulk, row_key
 from upkept.store.tables import repeats
 
 Kind = Literal["fact", "event", "link", "consent"]
@@ -31,8 +31,6 @@ _PLACES: Final[Mapping[Kind, tuple[str, str, str]]] = {
     "consent": ("consent", "''", "id"),
 }
 """Where each kind stands: table, record and id."""
-_KEY: Final = "i.connection || '\x1f' || i.dedup_key"
-"""An inbox row as consent statements name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def note(connection: Connection, kind: Kind, told: Iterable[Told]) -> None:
 def standing(connection: Connection, rows: Iterable[int]) -> set[tuple[Kind, str, str]]:
     """(kind, record id, id) of all that these rows said and that stands; of a link once for either record."""
     statement = f"""
-        WITH mine AS (SELECT i.id, {_KEY} AS key FROM inbox i WHERE i.id {{set}})
+        WITH mine AS (SELECT i.id, {row_key.IN_SQL} AS key FROM inbox i WHERE i.id {{set}})
         SELECT 'fact', f.record, f.fact_id FROM mine JOIN facts f ON f.inbox = mine.id
         UNION SELECT 'event', t.record, t.id FROM mine JOIN timeline t ON t.inbox = mine.id
         UNION SELECT 'link', l.a, l.id FROM mine JOIN links l ON l.inbox = mine.id
@@ -88,7 +86,7 @@ def heirs(connection: Connection, kind: Kind, where: str, values: Iterable[Any],
             WHERE {where}) AS s JOIN repeats r ON r.kind = '{kind}' AND r.record = s.a AND r.id = s.b
             GROUP BY r.record, r.id
         )
-        SELECT r.record, r.id, r.inbox, r.doc, i.run, {_KEY} FROM chosen c
+        SELECT r.record, r.id, r.inbox, r.doc, i.run, {row_key.IN_SQL} FROM chosen c
         JOIN repeats r ON r.kind = '{kind}' AND r.record = c.record AND r.id = c.id AND r.inbox = c.inbox
         JOIN inbox i ON i.id = r.inbox
     """
@@ -125,7 +123,7 @@ def hush(connection: Connection, subjects: Iterable[str]) -> set[str]:
     """Forget who else said the consent statements about these subjects (erasure); the keys of those rows."""
     wanted = sorted(subjects)
     said = "kind = 'consent' AND id IN (SELECT id FROM consent WHERE subject {set})"
-    rows = f"SELECT DISTINCT {_KEY} FROM inbox i WHERE i.id IN (SELECT inbox FROM repeats WHERE {said})"
+    rows = f"SELECT DISTINCT {row_key.IN_SQL} FROM inbox i WHERE i.id IN (SELECT inbox FROM repeats WHERE {said})"
     keys = {row[0] for row in bulk.within(connection, rows, wanted)}
     bulk.change_within(connection, f"DELETE FROM repeats WHERE {said}", wanted)
     return keys

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from upkept.store import bulk
 from upkept.store.inbox import Lowering
+from upkept.store.row_key import parted
 
 
 def over(connection: Connection, ids: Iterable[int]) -> list[int]:
@@ -21,10 +22,10 @@ def over(connection: Connection, ids: Iterable[int]) -> list[int]:
 
 
 def named(connection: Connection, keys: Iterable[str]) -> list[int]:
-    """The rows of these keys, as consent statements carry them: connection and dedup key around a `\\x1f`."""
+    """The rows of these keys, as consent statements carry them."""
     by_connection: dict[str, list[str]] = {}
     for key in keys:
-        name, _, dedup_key = key.partition("\x1f")
+        name, dedup_key = parted(key)
         by_connection.setdefault(name, []).append(dedup_key)
     statement = "SELECT id FROM inbox WHERE connection = ? AND dedup_key {set}"
     found = (bulk.within(connection, statement, sorted(own), extra=(name,)) for name, own in by_connection.items())
