@@ -140,13 +140,17 @@ class Site:
         child.send_signal(signal.SIGTERM)
         return child.wait(seconds)
 
+    def kill(self, name: str) -> None:
+        """SIGKILL to a process and its children."""
+        child = self.started.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait(10)
+
     def end(self) -> None:
         """Whatever still runs, with its children, is gone afterwards."""
-        for child in self.started.values():
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait(10)
-        self.started.clear()
+        for name in list(self.started):
+            self.kill(name)
         self.client.close()
 
 
@@ -169,16 +173,21 @@ def process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         child.wait(10)
 
 
+def redis_command(folder: Path, port: int) -> list[str]:
+    """A Redis that writes nothing down."""
+    return ["redis-server", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+
+
 @contextmanager
 def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A Redis of the test's own, to be stopped and frozen."""
-    command = ["redis-server", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
-    with process(command) as child:
-        wait_for(lambda: _listens(port))
+    with process(redis_command(folder, port)) as child:
+        wait_for(lambda: listens(port))
         yield child
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Does somebody take connections there?"""
     with suppress(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         return True

@@ -163,11 +163,25 @@ def test_a_sick_broker_makes_the_sweeper_work_itself(hub: Hub, bells: Bells) -> 
 
 
 def test_a_deaf_worker_makes_the_sweeper_work_itself(hub: Hub, bells: Bells) -> None:
+    """What was offered just now was offered to nobody, and what has just arrived waits for nobody either."""
     arrive(hub, 1, age=11)
+    swept(hub, bells)
+    arrive(hub, 2, age=0)
+    assert set(states(hub).values()) == {"new"}
     with hub.store.write() as connection:
         jobs.rung(connection, "worker", now=clock() - int((beat.WORKER_DEAF + 1) * SECOND))
     swept(hub, bells)
     assert set(states(hub).values()) == {"done"}
+
+
+def test_nobody_hurries_a_row_whose_next_try_is_yet_to_come(hub: Hub, bells: Bells) -> None:
+    ids = arrive(hub, 1, age=11)
+    with hub.store.write() as connection:
+        rows = inbox.claim(connection, ids, now=clock())
+        inbox.finish(connection, [inbox.Outcome(rows[0], "new", "away", retry_at=clock() + 3600 * SECOND)])
+    bells.well, bells.sick = False, beat.BROKER_SICK + 1
+    swept(hub, bells)
+    assert set(states(hub).values()) == {"new"}
 
 
 def test_only_the_courier_reads_from_a_vendor_inline(hub: Hub, bells: Bells) -> None:

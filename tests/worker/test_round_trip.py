@@ -9,11 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from kombu import Connection
 from tests.till.site import Site, delivery, event, process, rabbitmq_alone, wait_for
 
 from upkept import broker
 from upkept.store import jobs
 from upkept.store.engine import open_store
+
+DELAY = "celery_delayed_0"
 
 
 def count(site: Site, question: str) -> int:
@@ -52,6 +55,24 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
             wait_for(lambda: broker.answers(site.settings.broker_socket))
         stack.callback(site.end)
         yield site
+
+
+def test_a_worker_on_rabbitmq_declares_our_queues_alone_and_has_nothing_to_warn_of(
+    tmp_path: Path, database_url: str, rabbitmq_url: str
+) -> None:
+    """Celery would prepare delays that we never ask for: 28 queues, and a warning for each queue of ours."""
+    with rabbitmq_alone(rabbitmq_url), Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_delete(DELAY)
+        site = Site(tmp_path / "home", database_url, rabbitmq_url)
+        try:
+            for name in ("worker", "courier"):
+                site.start(name)
+                wait_for(lambda name=name: "ready." in site.log(name))  # type: ignore[misc]
+                assert "[warning" not in site.log(name)
+        finally:
+            site.end()
+        with pytest.raises(connection.channel_errors, match="NOT_FOUND"):
+            connection.default_channel.queue_declare(DELAY, passive=True)
 
 
 def children(pid: int) -> list[int]:

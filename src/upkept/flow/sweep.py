@@ -30,10 +30,10 @@ class Due:
     unclaimed: tuple[int, ...]
 
 
-def look(hub: Hub, *, now: int) -> Due:
-    """What is due now. Three reads; nothing is changed."""
+def look(hub: Hub, *, now: int, alone: bool = False) -> Due:
+    """What is due now; where nobody hears a bell (`alone`), what was offered just now too. Nothing is changed."""
     with hub.store.read() as connection:
-        rows = due.inbox_rows(connection, now=now, limit=LIMIT)
+        rows = due.inbox_rows(connection, now=now, limit=LIMIT, offered=alone)
         runs = due.open_runs(connection, now=now, limit=RUNS)
         readbacks = due.any_readback(connection, now=now)
     bells = bells_for((row.id, row.lane) for row in rows if not row.thin)

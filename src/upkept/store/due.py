@@ -16,16 +16,18 @@ AGAIN = 30_000_000
 """How long an offer is given before the next one."""
 
 
-def inbox_rows(connection: Connection, *, now: int, limit: int) -> list[Row[Any]]:
+def inbox_rows(connection: Connection, *, now: int, limit: int, offered: bool = False) -> list[Row[Any]]:
     """(id, lane, thin, received_at, attempts) of rows to offer again, the longest waiting first.
 
-    A row is due when it is `new` and older than `QUIET`, when its retry has come, or when its lease is dead.
+    A row is due when it is `new` and older than `QUIET`, when its retry has come, or when its lease is dead. `offered`
+    ones are no more waited for: of a row that was never tried, `next_attempt_at` only tells when it is offered again.
     """
+    free = f"(attempts = 0 OR next_attempt_at <= {int(now)}) "
+    quiet = f"next_attempt_at <= {int(now)} AND (next_attempt_at <= {int(now) - QUIET} OR attempts > 0) "
     # The states are written out: with bound parameters no partial index can be used.
     statement = (
         "SELECT id, lane, thin, received_at, attempts FROM inbox "
-        f"WHERE state IN ('new', 'claimed') AND next_attempt_at <= {int(now)} "
-        f"AND (next_attempt_at <= {int(now) - QUIET} OR attempts > 0) "
+        f"WHERE state IN ('new', 'claimed') AND {free if offered else quiet}"
         f"AND (state = 'new' OR lease_until < {int(now)}) "
         f"ORDER BY next_attempt_at, id LIMIT {int(limit)}"
     )

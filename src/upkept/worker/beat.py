@@ -28,9 +28,12 @@ from upkept.worker.steps import STEPS, applied
 log = structlog.get_logger(__name__)
 
 TICK: Final = 5.0
-BROKER_SICK: Final = 30.0
-"""Seconds without one bell that could be rung, after which the sweeper works inline."""
-WORKER_DEAF: Final = 45.0
+BROKER_SICK: Final = 15.0
+"""Seconds without one bell that could be rung, after which the sweeper works inline. What arrived just behind the end
+of a broker is missed after some 15 s (`store.due.QUIET` and a tick), and must be applied within 60."""
+WORKER_DEAF: Final = 20.0
+"""Seconds that a pulse may stay unheard; then the sweeper works for the worker. Celery may die with its broker: then
+nobody hears what is rung behind the broker's return, and the first pulse comes up to 15 s after that."""
 SHARE: Final = 4.0
 """Seconds of one tick that a longer job gets; it goes on in the next one."""
 COMPACTED: Final = 100
@@ -64,10 +67,11 @@ def sweeping_vendors_too(hub: Hub, ringer: Ringer) -> Steps:
 
 def _sweeping(hub: Hub, ringer: Ringer, *, inline: Collection[TaskName]) -> Steps:
     now = clock()
-    found = sweep.look(hub, now=now)
+    alone = ringer.sick_seconds() > BROKER_SICK or pulse.pulse_age(hub.store, now=now) > WORKER_DEAF
+    found = sweep.look(hub, now=now, alone=alone)
     if not found.bells:
         return
-    if ringer.sick_seconds() > BROKER_SICK or pulse.pulse_age(hub.store, now=now) > WORKER_DEAF:
+    if alone:
         for bell in sorted(found.bells, key=lambda bell: bell.queue != "consent"):
             if bell.task in inline:
                 ringer.ring(STEPS[bell.task](hub, bell.ids))

@@ -20,6 +20,7 @@ from upkept import queue
 from upkept.orphans import die_with
 from upkept.settings import Settings, load
 from upkept.worker import beat
+from upkept.worker.consumer import Consumer
 from upkept.worker.process import process
 
 CHILDREN: Final = 2
@@ -49,6 +50,7 @@ def run(*, courier: bool, settings: Settings | None = None) -> int:
         without_heartbeat=True,
         quiet=True,
         loglevel="INFO",
+        consumer_cls=Consumer,
     )
     if not courier:
         me = os.getpid()
