@@ -311,7 +311,7 @@ class TestConnectors:
         shown = next(body for body in blocks(self.page, "python") if "Connector(" in body)
         known = {spec.name for spec in fields(contract.Connector)}
         assert set(re.findall(r"\b(\w+)=", shown)) <= known
-        for word in ("api_calls", "endpoint_calls", "api_slots", "survives"):
+        for word in ("api_calls", "api_slots", "survives"):
             assert f"`{word}`" in text(self.page)
             assert word in known
 

@@ -60,6 +60,7 @@ def test_the_whole_file(tmp_path: Path) -> None:
         app_id = "acme"
         [store]
         floor_days = 60
+        inbox_days = 0
         [identity]
         enforce = true
         blocked_addresses = ["info@example.com"]
@@ -75,7 +76,8 @@ def test_the_whole_file(tmp_path: Path) -> None:
         BILLING_KEY="sk_live_canary",
     )
     assert (settings.workspace.name, settings.workspace.timezone) == ("Acme", "Europe/Dublin")
-    assert (settings.floor_days, settings.identity.enforce) == (60, True)
+    assert (settings.floor_days, settings.inbox_days, settings.timeline_days) == (60, 0, 730)
+    assert settings.identity.enforce
     assert settings.identity.blocked_addresses == ("info@example.com",)
     assert settings.policies["plan"] == FieldPolicy(rule="authority", groups=(("billing",), ("api", "console")))
     assert settings.policies["last_seen_at"].rule == "max"
@@ -97,6 +99,8 @@ def test_the_whole_file(tmp_path: Path) -> None:
         ("[workspace]\nname = 7", '[workspace]: "name" is wrong'),
         ("[workspace]\napp_id = 'a b'", '"app_id" is in a URL'),
         ("[store]\nfloor_days = 0", '"floor_days" must be 1 or more'),
+        ("[store]\ninbox_days = 29", '"inbox_days" must be 30 or more, or 0'),
+        ("[store]\ntimeline_days = -1", '"timeline_days" must be 30 or more, or 0'),
         ("[connections.api]\nconnector = 'stripe'", "is a name of Upkept's own"),
         ("[connections.Stripe]\nconnector = 'stripe'", "use a-z, 0-9"),
         ("[connections.stripe]\napi_key = 'env:K'", '[connections.stripe]: "connector" is missing'),

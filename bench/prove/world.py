@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sqlalchemy import delete
-from tests.model.histories import SURVIVES, Cut, Element, Erase, Merge, Say, summarize
+from sqlalchemy import delete, select
+from tests.model.histories import SURVIVES, Cut, Element, Erase, Merge, Say, misreadings, summarize
 
 from upkept.contract import AnyConnector, Connector, FieldMap, RawEvent, Statement
 from upkept.flow import erase, link
@@ -28,7 +28,7 @@ from upkept.people.values import LinkFact, RecordKey
 from upkept.registry import Connection, load_connections
 from upkept.settings import Settings
 from upkept.sources import STATEMENTS, VENDOR_RANK
-from upkept.store import people
+from upkept.store import inbox, people, tables
 from upkept.store.engine import Store
 from upkept.store.inbox import Arrival
 from upkept.store.tables import metadata
@@ -95,6 +95,7 @@ class World:
     hub: Hub
     now: int = FIRST_NOW
     delivered: int = 0
+    misread: dict[str, Statement] = field(default_factory=dict)
     _tables: list[str] = field(default_factory=lambda: [table.name for table in metadata.sorted_tables])
 
     def clear(self) -> None:
@@ -103,22 +104,31 @@ class World:
             for table in metadata.sorted_tables:
                 connection.execute(delete(table))
         self.now = FIRST_NOW
+        self.delivered = 0
+        self.misread.clear()
         SAID.clear()
 
     def play(self, arrived: list[Element], random: Random) -> str:
-        """Let a history arrive in batches of random size; the digest of what stands in the end."""
+        """Let a history arrive in batches of random size; the digest of what stands in the end.
+
+        Some deliveries are misread at first, and read anew once the field map is fixed.
+        """
         self.clear()
-        waiting: list[Say] = []
-        for element in arrived:
+        misread = misreadings(arrived, random)
+        waiting: list[tuple[Say, Say]] = []
+        for place, element in enumerate(arrived):
             if isinstance(element, Say):
-                waiting.append(element)
+                waiting.append((element, misread.get(place, element)))
                 if random.random() < 0.7:
                     continue
             self.deliver(waiting, random)
             waiting = []
             if not isinstance(element, Say):
                 self.act(element)
+            if random.random() < 0.2:
+                self.replay(random)
         self.deliver(waiting, random)
+        self.replay(random, everything=True)
         return digest(self.hub)
 
     def people(self) -> list[dict[str, Any]]:
@@ -136,15 +146,17 @@ class World:
             found.append({"person": person, "consent": row.consent})
         return sorted(found, key=lambda doc: doc["person"]["keys"])
 
-    def deliver(self, said: list[Say], random: Random) -> None:
-        """Store some statements, each a delivery of its own, and apply them in one batch."""
+    def deliver(self, said: list[tuple[Say, Say]], random: Random) -> None:
+        """Store statements, each a delivery of its own and with what it is taken for; apply them in one batch."""
         if not said:
             return
         received = []
-        for one in said:
+        for one, read in said:
             self.delivered += 1
             key = str(self.delivered)
-            SAID[key.encode()] = one.statement
+            SAID[key.encode()] = read.statement
+            if read is not one:
+                self.misread[key] = one.statement
             arrival = Arrival(
                 connection=one.connection, dedup_key=key, kind=STATEMENTS, body=key.encode(),
                 received_at=one.received_at, run=one.run,
@@ -155,6 +167,23 @@ class World:
         ids = [id_ for each in kept for bell in each.bells for id_ in bell.ids]
         random.shuffle(ids)
         apply(self.hub, ids, now=lambda: self.now)
+
+    def replay(self, random: Random, *, everything: bool = False) -> None:
+        """Fix the field map, and read some of the deliveries anew that it concerns, or all; others too."""
+        keys = [key for key in self.misread if everything or random.random() < 0.5]
+        for key in keys:
+            SAID[key.encode()] = self.misread.pop(key)
+        keys += [str(random.randrange(1, self.delivered + 1))] if self.delivered else []
+        self.tick()
+        with self.hub.store.write() as connection:
+            query = select(tables.inbox.c.id).where(tables.inbox.c.dedup_key.in_(keys))
+            ids = list(connection.scalars(query))
+            if ids:
+                inbox.replay(connection, now=self.now, ids=ids)
+        random.shuffle(ids)
+        cut = random.randrange(len(ids) + 1)
+        for some in (ids[:cut], ids[cut:]):
+            apply(self.hub, some, now=lambda: self.now)
 
     def act(self, element: Element) -> None:
         """An operator's act, as the command does it."""

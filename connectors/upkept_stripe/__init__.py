@@ -7,7 +7,7 @@ Setting it up
    ever written.
 2. **An endpoint.** *Developers > Webhooks > Add destination*: your hub's address followed by
    `/hooks/<connection name>`, and the events you need, at least:
-   `customer.created`, `customer.updated`, `customer.deleted`, all of `customer.subscription.*`,
+   `customer.created`, `customer.updated`, `customer.deleted`, `customer.discount.*`, all of `customer.subscription.*`,
    `invoice.created`, `invoice.finalized`, `invoice.paid`, `invoice.payment_failed`, `invoice.voided`,
    `invoice.marked_uncollectible`, `charge.succeeded`, `charge.failed`, `charge.refunded`, `charge.dispute.*`,
    `payment_method.*`. Others do no harm. Any API version will do, snapshot and thin payloads alike; both at once too.
@@ -40,7 +40,7 @@ from upkept_stripe import lazy
 from upkept_stripe.config import StripeConfig
 from upkept_stripe.fields import FIELDS
 from upkept_stripe.normalize import KINDS, normalize
-from upkept_stripe.parts import CARD, CHARGE, INVOICE, SUBSCRIPTION
+from upkept_stripe.parts import CARD, CHARGE, DISCOUNT, INVOICE, SUBSCRIPTION
 from upkept_stripe.summarize import summarize
 from upkept_stripe.webhook import split, verify
 
@@ -56,7 +56,7 @@ connector: Final = Connector(
     name="stripe",
     config=StripeConfig,
     kinds=KINDS,
-    parts=frozenset({SUBSCRIPTION, INVOICE, CHARGE, CARD}),
+    parts=frozenset({SUBSCRIPTION, INVOICE, CHARGE, CARD, DISCOUNT}),
     fields=FIELDS,
     normalize=normalize,
     summarize=summarize,

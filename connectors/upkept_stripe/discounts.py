@@ -1,8 +1,12 @@
 """What recurring discounts take off a subscription's month, kept apart from its gross amount.
 
+A subscription's own discounts come off it; one that has none of its own is lowered by the coupon of its customer
+(https://docs.stripe.com/billing/subscriptions/coupons).
+
 Newer events name a subscription's discounts by id alone (`"discounts": ["di_1"]`); only older ones and expanded reads
 show the coupon. So a payload always says which discounts there are, and says what they take off only if it shows it:
-an event with ids alone neither adds a discount nor undoes one that another payload told of.
+an event with ids alone neither adds a discount nor undoes one that another payload told of. The same holds for the
+customer's: every payload names its coupon, but since clover (2025-09-30) only an expanded read shows what it takes off.
 
 All coupons together are one linear map of the gross month, `gross * a - b`, kept as text with exact fractions.
 """
@@ -12,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from upkept_stripe.money import Ratio, decimal_ratio, whole
-from upkept_stripe.parts import DISCOUNTS, GROSS, OFF
-from upkept_stripe.shapes import Object, id_of, inner, rows, text
+from upkept_stripe.money import Ratio, decimal_ratio, per_month, whole
+from upkept_stripe.parts import AMOUNT, COUPON, CURRENCY, DISCOUNTS, EVERY, GROSS, INTERVAL, OFF, PERCENT
+from upkept_stripe.shapes import NOTHING, Object, id_of, inner, rows, text
 
 LASTING: Final = frozenset({"forever", "repeating"})
 """Durations of coupons that recur; one that counts `once` lowers an invoice, not the monthly revenue."""
@@ -39,12 +43,33 @@ def off(subscription: Object, rhythm: tuple[int, int]) -> str | None:
     return f"{','.join(sorted(shown))}|{kept.over}/{kept.under}|{less.over}/{less.under}"
 
 
-def net(fields: Mapping[str, Any]) -> int:
-    """A folded subscription's month in minor units, its known recurring discounts taken off."""
+def coupon_of(discount: Object) -> Any:
+    """Of a discount, its coupon, expanded or not; None if it shows none."""
+    return discount.get("coupon") or inner(discount, "source").get("coupon")
+
+
+def terms(coupon: Object) -> dict[str, Any]:
+    """What a part keeps of a customer's coupon; see `parts.DISCOUNT`."""
+    lasts = text(coupon.get("duration")) in LASTING
+    return {
+        COUPON: id_of(coupon),
+        PERCENT: coupon.get("percent_off") if lasts and decimal_ratio(coupon.get("percent_off")) else None,
+        AMOUNT: whole(coupon.get("amount_off")) if lasts else None,
+        CURRENCY: text(coupon.get("currency")),
+    }
+
+
+def net(fields: Mapping[str, Any], of_customer: Mapping[str, Any]) -> int:
+    """A folded subscription's month in minor units, its known recurring discounts taken off.
+
+    `of_customer` has the terms of the customer's coupon; it is empty if there is none, or none is known.
+    """
     gross, told, current = fields.get(GROSS), fields.get(OFF), fields.get(DISCOUNTS)
     if not isinstance(gross, int) or isinstance(gross, bool):
         return 0
-    if not isinstance(told, str) or not isinstance(current, str):
+    if not isinstance(current, str):
+        return _less(gross, fields, of_customer) if of_customer else gross
+    if not isinstance(told, str):
         return gross
     of, kept, less = told.split("|")
     if not set(of.split(",")) <= set(current.split(",")):
@@ -71,14 +96,24 @@ def together(coupons: Iterable[Object], rhythm: tuple[int, int]) -> tuple[Ratio,
     """`kept` and `less` of the map `revenue * kept - less` that these coupons, which recur or not, make of a month."""
     kept, less = Ratio(1), Ratio()
     for coupon in coupons:
-        _lower(coupon, rhythm, kept, less)
+        if text(coupon.get("duration")) in LASTING:
+            _lower(coupon.get("percent_off"), coupon.get("amount_off"), rhythm, kept, less)
     return kept, less
 
 
-def _lower(coupon: Object, rhythm: tuple[int, int], kept: Ratio, less: Ratio) -> None:
-    percent, amount = decimal_ratio(coupon.get("percent_off")), whole(coupon.get("amount_off"))
-    if text(coupon.get("duration")) not in LASTING:
-        return
+def _less(gross: int, fields: Mapping[str, Any], of_customer: Mapping[str, Any]) -> int:
+    """A month without what the customer's coupon takes off; an amount, off each invoice, is of its own currency."""
+    amount = of_customer.get(AMOUNT) if of_customer.get(CURRENCY) == fields.get(CURRENCY) else None
+    kept, less = Ratio(1), Ratio()
+    rhythm = per_month(fields.get(INTERVAL), fields.get(EVERY)) or (1, 1)
+    _lower(of_customer.get(PERCENT), amount, rhythm, kept, less)
+    month = Ratio(gross * kept.over, kept.under)
+    month.plus(-less.over, less.under)
+    return month.rounded() or 0
+
+
+def _lower(percent_off: Any, amount_off: Any, rhythm: tuple[int, int], kept: Ratio, less: Ratio) -> None:
+    percent, amount = decimal_ratio(percent_off), whole(amount_off)
     if percent is not None and percent[0] <= 100 * percent[1]:
         for part in (kept, less):
             part.times(100 * percent[1] - percent[0], 100 * percent[1])
@@ -94,4 +129,5 @@ def _id(discount: Any) -> str | None:
 
 
 def _coupon(discount: Object) -> Object:
-    return inner(discount, "coupon") or inner(inner(discount, "source"), "coupon")
+    shown = coupon_of(discount)
+    return shown if isinstance(shown, dict) else NOTHING

@@ -1,11 +1,11 @@
 """Which attribute a Stripe field feeds: the table an operator can override in `upkept.toml`.
 
 Paths are those of Stripe's API reference, with a few that read the same in every API version: of a customer
-`default_payment_method` (its default source where it has none), of a subscription `current_period_start`,
-`current_period_end`, `plan.name`, `plan.price`, `plan.interval`, `plan.interval_count`, of a charge `amount_captured`.
-A subscription's attributes are those of the main one, a charge's those of the last that succeeded, an invoice's
-those of the newest. What is summed up from several objects (`stripe_mrr`, `stripe_lifetime_value`, …) is in
-`summarize`.
+`default_payment_method` (its default source where it has none) and `discount.coupon`, of a subscription
+`current_period_start`, `current_period_end`, `plan.name`, `plan.price`, `plan.interval`, `plan.interval_count`, of a
+charge `amount_captured`. A subscription's attributes are those of the main one, a charge's those of the last that
+succeeded, an invoice's those of the newest. What is summed up from several objects (`stripe_mrr`,
+`stripe_lifetime_value`, …) is in `summarize`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _NAMES: Final = {
         ("balance", "stripe_account_balance", "money"),
         ("delinquent", "stripe_delinquent", "boolean"),
         ("default_payment_method", "stripe_default_payment_method", "id"),
+        ("discount.coupon", "stripe_coupon", "id"),
     ),
     "subscription": (
         ("status", "stripe_subscription_status", "text"),

@@ -21,10 +21,22 @@ from functools import partial
 from typing import Any, Final
 
 from upkept.contract import WITHDRAWN, Fact, FieldMap, Permanent, RawEvent, RecordRef, Said, Skipped, Statement
-from upkept_stripe import timeline
+from upkept_stripe import discounts, timeline
 from upkept_stripe.fields import is_changed, mapped
 from upkept_stripe.money import whole
-from upkept_stripe.parts import CARD, CHARGE, DISPUTE, DISPUTED, INVOICE, MAPPED, PAID, PAST_DUE, STATUS, SUBSCRIPTION
+from upkept_stripe.parts import (
+    CARD,
+    CHARGE,
+    DISCOUNT,
+    DISPUTE,
+    DISPUTED,
+    INVOICE,
+    MAPPED,
+    PAID,
+    PAST_DUE,
+    STATUS,
+    SUBSCRIPTION,
+)
 from upkept_stripe.payments import (
     INVOICE_DELETED,
     INVOICE_ORDER,
@@ -76,6 +88,7 @@ def _customer(it: Told, fields: FieldMap, *, sequence: int) -> Iterator[Statemen
         said["external_id"] = claims["user_id"] or WITHDRAWN
     yield Fact(record=record, fields=said, claims=claims, observed_at=it.at, sequence=sequence, kind=it.how,
                snapshot=True, deleted=False, makes_user=True)  # fmt: skip
+    yield from _coupon_shown(it, inner(it.object, "discount"), record)
     for card in cards_shown(it.object):
         yield _part(it, CARD, str(card["id"]), record, card_kept(card), sequence=CHANGED)
     if it.is_read:
@@ -92,7 +105,37 @@ def _customer_view(customer: Object) -> dict[str, Any]:
     if "invoice_settings" in seen or "default_source" in seen:
         on_invoices = inner(customer, "invoice_settings").get("default_payment_method")
         seen["default_payment_method"] = id_of(on_invoices) or id_of(customer.get("default_source"))
+    if "discount" in seen:
+        seen["discount"] = _discount_view(inner(customer, "discount"))
     return seen
+
+
+def _discount_view(discount: Object) -> dict[str, Any]:
+    """The object with its coupon in one place: it was moved under `source` in clover (2025-09-30)."""
+    return {**discount, "coupon": discounts.coupon_of(discount)}
+
+
+def _discount(it: Told, fields: FieldMap, *, gone: bool = False) -> Iterator[Statement]:
+    """A customer has one coupon at a time. One that is exchanged may end in the second in which the next begins, so the
+    end is the older of the two."""
+    customer = id_of(it.object.get("customer"))
+    if customer is None or it.object.get("subscription"):
+        raise Skipped(f"Stripe event {it.kind}: not of a customer; what it is of has events of its own")
+    record = it.ref(CUSTOMER, customer)
+    ends: Object = {"coupon": None}
+    said = mapped(fields, CUSTOMER, {"id": customer, "discount": ends if gone else _discount_view(it.object)})
+    yield Fact(record=record, fields=said, observed_at=it.at, sequence=CREATED if gone else CHANGED, kind=it.how,
+               makes_user=True)  # fmt: skip
+    if not gone:
+        yield from _coupon_shown(it, it.object, record)
+
+
+def _coupon_shown(it: Told, discount: Object, owner: RecordRef) -> Iterator[Statement]:
+    """What the coupon takes off, where the payload shows it and not just its id."""
+    coupon = discounts.coupon_of(discount)
+    if isinstance(coupon, dict) and id_of(coupon):
+        yield Fact(record=RecordRef(DISCOUNT, owner.id), owner=owner, fields=discounts.terms(coupon),
+                   observed_at=it.at, sequence=CHANGED, kind=it.how, snapshot=True, deleted=False)  # fmt: skip
 
 
 def _claims(customer: Object, fields: FieldMap) -> dict[str, str | None]:
@@ -228,6 +271,9 @@ _READERS: Final[Mapping[str, Reader]] = {
     "customer.created": partial(_customer, sequence=CREATED),
     "customer.updated": partial(_customer, sequence=CHANGED),
     "customer.deleted": partial(_customer, sequence=GONE),
+    "customer.discount.created": _discount,
+    "customer.discount.updated": _discount,
+    "customer.discount.deleted": partial(_discount, gone=True),
     "read.customer": partial(_customer, sequence=CHANGED),
     "customer.subscription.created": partial(_subscription, sequence=CREATED),
     "customer.subscription.updated": partial(_subscription, sequence=CHANGED),

@@ -14,6 +14,8 @@ INVOICE: Final = "invoice"
 CHARGE: Final = "charge"
 CARD: Final = "payment_method"
 """Payment methods, and the older cards and sources: whatever can be charged. Most are cards."""
+DISCOUNT: Final = "discount"
+"""What the coupon of a customer takes off. It bears the customer's id: a customer has one at a time."""
 
 MAPPED: Final = "_f"
 
@@ -48,6 +50,10 @@ DUE: Final = "_due"
 REFUNDED: Final = "_r"
 DISPUTE: Final = "_d"  # the dispute's status, from dispute events
 DISPUTED: Final = "_da"  # the amount in dispute
+
+COUPON: Final = "_co"  # discount: the coupon's id; what it takes off is kept only if it recurs
+PERCENT: Final = "_po"
+AMOUNT: Final = "_ao"  # minor units
 
 BRAND: Final = "_b"
 EXPIRES: Final = "_x"

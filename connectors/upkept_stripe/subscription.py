@@ -131,8 +131,8 @@ def monthly(items: list[Item]) -> int | None:
     """Minor units a month, rounded half up once; None if no item has a price that tells.
 
     Metered items count nothing, as their use is not known; items priced in tiers, which events do not show, count
-    nothing either. An item's own discounts are off if the payload shows them; those of the subscription are kept
-    apart. Taxes never count, and a customer's own discount is not seen from here.
+    nothing either. An item's own discounts are off if the payload shows them; those of the subscription and of the
+    customer are kept apart. Taxes never count.
     """
     known = [item for item in items if item.monthly is not None]
     if not known:

@@ -6,6 +6,8 @@
 **Monthly revenue** counts subscriptions that are active or past due: those we deliver and bill. A trial is worth
 nothing until it is paid for, an unpaid or paused one until it is paid for again.
 
+**The customer's coupon** comes off each of them that has no discount of its own.
+
 **Currency.** `stripe_currency` is that of the main subscription, else of the newest payment; sums are of that currency.
 
 **The last charge**, where no charge was ever told of but a paid invoice was, is the payment of the newest such invoice.
@@ -25,15 +27,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from upkept.contract import WITHDRAWN, Part, RecordRef, Said, Summary
-from upkept_stripe.discounts import net
+from upkept_stripe import discounts
 from upkept_stripe.lifetime import bare_id, number, paid_in_all
 from upkept_stripe.money import major
 from upkept_stripe.parts import (
     BRAND,
     CARD,
     CHARGE,
+    COUPON,
     CREATED,
     CURRENCY,
+    DISCOUNT,
     DUE,
     ENDS_AT,
     ENDS_THEN,
@@ -56,6 +60,7 @@ from upkept_stripe.parts import (
     SUBSCRIPTION,
     TRIAL_ENDS,
 )
+from upkept_stripe.shapes import NOTHING
 from upkept_stripe.subscription import DUNNING
 
 BEST_FIRST: Final = {
@@ -86,22 +91,25 @@ OF_MAIN_SUBSCRIPTION: Final = (
 
 DEFAULT_CARD: Final = "stripe_default_payment_method"
 """The customer's own attribute that names the payment method it is charged to."""
+CUSTOMER_COUPON: Final = "stripe_coupon"
+"""The customer's own attribute that names its coupon."""
 
 Values = Iterator[tuple[str, Said, tuple[RecordRef, ...]]]
 
 
 def summarize(fields: Mapping[str, Said], parts: Iterable[Part], /) -> Mapping[str, Summary]:
     """The summarized attributes of one customer."""
-    of: dict[str, list[Part]] = {SUBSCRIPTION: [], CHARGE: [], INVOICE: [], CARD: []}
+    of: dict[str, list[Part]] = {SUBSCRIPTION: [], CHARGE: [], INVOICE: [], CARD: [], DISCOUNT: []}
     for part in parts:
         if not part.deleted and part.ref.type in of:
             of[part.ref.type].append(part)
     subscriptions, charges, invoices = of[SUBSCRIPTION], of[CHARGE], of[INVOICE]
     main = max(subscriptions, key=_rank, default=None)
+    coupon = next((one for one in of[DISCOUNT] if one.fields.get(COUPON) == fields.get(CUSTOMER_COUPON)), None)
     return {
         name: Summary(value=value, used=used)
         for values in (
-            _subscriptions(main, subscriptions, invoices),
+            _subscriptions(main, subscriptions, invoices, coupon),
             _payments(main, charges, invoices),
             _card(fields, main, charges, of[CARD]),
         )
@@ -109,23 +117,26 @@ def summarize(fields: Mapping[str, Said], parts: Iterable[Part], /) -> Mapping[s
     }
 
 
-def _subscriptions(main: Part | None, subscriptions: Sequence[Part], invoices: Sequence[Part]) -> Values:
+def _subscriptions(
+    main: Part | None, subscriptions: Sequence[Part], invoices: Sequence[Part], coupon: Part | None
+) -> Values:
     if main is None:
         return
     used = _refs(subscriptions)
     yield from _attributes(main, used)
     currency = main.fields.get(CURRENCY)
+    terms = coupon.fields if coupon is not None else NOTHING
     revenue = current = 0
     renewals = []
     for one in subscriptions:
         status = one.fields.get(STATUS)
         if status in EARNING and one.fields.get(CURRENCY) == currency:
-            revenue += net(one.fields)
+            revenue += discounts.net(one.fields, terms)
         if status in CURRENT:
             current += 1
             if (renewal := _renewal(one)) is not None:
                 renewals.append(renewal)
-    yield "stripe_mrr", major(revenue, currency), used
+    yield "stripe_mrr", major(revenue, currency), used if coupon is None else _refs(subscriptions, (coupon,))
     yield "stripe_subscriptions_count", len(subscriptions), used
     yield "stripe_active_subscriptions_count", current, used
     yield "stripe_next_invoice_at", min(renewals, default=None), used

@@ -21,7 +21,7 @@ TOLERANCE: Final = 300
 """Seconds that the signed time and our clock may differ, either way (Stripe's own default)."""
 
 FETCHED_TYPES: Final = frozenset(
-    {"customer", "subscription", "invoice", "charge", "payment_method", "dispute", "refund"}
+    {"customer", "subscription", "invoice", "charge", "payment_method", "discount", "dispute", "refund"}
 )
 """Objects a thin event may point at that tell us something once they are read."""
 

@@ -46,6 +46,7 @@ DATABASES: Final = {
 }
 BROKERS: Final = ("redis", "rediss", "redis+socket", "amqp", "amqps")
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+SHORTEST_DAYS: Final = 30  # vendors deliver again for some days, and tell of a month
 SOCKET_PATH_LIMIT: Final = 100
 """Bytes of a unix socket's path that every kernel takes (Linux 107, macOS 103)."""
 
@@ -61,9 +62,11 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """`[store]`: facts older than `floor_days` are compacted (R4)."""
+    """`[store]`: how old facts are that are compacted (R4), deliveries and events that are pruned (0: never)."""
 
     floor_days: int = 45
+    inbox_days: int = 180
+    timeline_days: int = 730
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,8 @@ class Settings:
     policies: Mapping[str, FieldPolicy] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
     floor_days: int = 45
+    inbox_days: int = 180
+    timeline_days: int = 730
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     unknown_variables: tuple[str, ...] = ()
 
@@ -147,6 +152,9 @@ def load(env: Mapping[str, str], *, cwd: Path | None = None) -> Settings:
     store = typed(StoreSettings, tables["store"], where=f"{file} [store]")
     if store.floor_days < 1:
         raise Config(f'{file} [store]: "floor_days" must be 1 or more')
+    for key in ("inbox_days", "timeline_days"):
+        if 0 != getattr(store, key) < SHORTEST_DAYS:
+            raise Config(f'{file} [store]: "{key}" must be {SHORTEST_DAYS} or more, or 0 to keep all for ever')
     return Settings(
         home=home,
         config_path=config_path,
@@ -163,6 +171,8 @@ def load(env: Mapping[str, str], *, cwd: Path | None = None) -> Settings:
         policies=MappingProxyType(dict(_policies(tables["fields"], known, f"{file} [fields]"))),
         ranks=MappingProxyType(_ranks(tables["ranks"], known, f"{file} [ranks]")),
         floor_days=store.floor_days,
+        inbox_days=store.inbox_days,
+        timeline_days=store.timeline_days,
         secrets=MappingProxyType({name: env[name] for name in sorted(_references(tables)) if env.get(name)}),
         unknown_variables=tuple(sorted(_unknown_variables(env))),
     )

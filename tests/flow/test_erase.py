@@ -11,7 +11,7 @@ from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row
 
 from upkept.contract import Consent, Fact, Link
 from upkept.flow.apply import apply
-from upkept.flow.erase import Erasure, bury, erase, preview
+from upkept.flow.erase import Erasure, bury, erase, lay, preview
 from upkept.flow.find import Unknown
 from upkept.flow.link import merge, unmerge
 from upkept.flow.refuse import refuse
@@ -170,20 +170,53 @@ def test_a_person_may_come_back_of_themselves_later(on: Stage) -> None:
     assert on.people() == ["app:ann_2"]
 
 
-def test_an_identifier_that_somebody_else_holds_or_held_is_left(on: Stage) -> None:
+def once_held(on: Stage) -> int:
+    """User 1 shares one address with user 2, and took over another that user 3 has let go of."""
     on.tell("app", user("1", 1, "shared@x.example"))
     on.tell("app", user("2", 1, "shared@x.example"))
-    on.tell("app", user("3", 1, "old@x.example"))
+    before = on.tell("app", user("3", 1, "old@x.example"), key="old")
     on.tell("app", user("3", 2, "new@x.example"))
     on.tell("app", user("1", 3, "old@x.example"))
     on.tell("app", user("1", 4, "own@x.example"))
+    return before
+
+
+def test_an_identifier_that_somebody_else_holds_is_left(on: Stage) -> None:
+    once_held(on)
     erasure = gone(on, "1")
-    assert erasure.left == (("email", "old@x.example"), ("email", "shared@x.example"))
-    assert erasure.erased == (("email", "own@x.example"), ("user_id", "1"))
+    assert erasure.left == (("email", "shared@x.example"),)
+    assert erasure.erased == (("email", "old@x.example"), ("email", "own@x.example"), ("user_id", "1"))
     on.tell("app", user("2", 5, city="Cork"))
+    assert on.value("2", "city") == "Cork"
+
+
+def test_who_once_held_an_erased_address_is_spared_and_nobody_else(on: Stage) -> None:
+    before = once_held(on)
+    gone(on, "1")
+    assert bytes(on.inbox(before)["body"]) != b""
+    on.tell("app", user("3", 1, "old@x.example"), key="old again")
     on.tell("app", user("3", 5, city="Kyiv"))
+    assert (on.value("3", "email"), on.value("3", "city")) == ("new@x.example", "Kyiv")
+    on.tell("shop", customer("cus_1", 6, "old@x.example"))
+    on.tell("app", user("4", 7, "old@x.example"))
     assert on.people() == ["app:2", "app:3"]
-    assert on.value("3", "email") == "new@x.example"
+    on.tell("app", user("3", 8, "old@x.example"))
+    assert on.value("3", "email") == "old@x.example"
+    sound(on)
+
+
+def test_who_was_spared_is_spared_on_a_copy_that_lost_the_erasure(on: Stage) -> None:
+    once_held(on)
+    gone(on, "1")
+    with on.hub.store.read() as connection:
+        log = tombstones.everything(connection)
+    on.run("DELETE FROM tombstones")
+    once_held(on)
+    on.tell("app", user("1", 9, "old@x.example"))
+    lay(on.hub, log, now=on.clock(), actor="test")
+    found = on.differences()
+    (lost,) = on.rows("SELECT id FROM records WHERE source_id = '1'")
+    assert [one.subject for one in found if one.what == "erased"] == [lost[0]]
 
 
 def test_an_identifier_of_nobody_gets_no_tombstone(on: Stage) -> None:

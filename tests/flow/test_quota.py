@@ -22,9 +22,9 @@ from upkept.store.engine import Store, open_store
 RATE = 50.0
 
 
-def limited(rate: float = RATE, slots: int = 2, endpoint: float | None = None) -> Connection:
+def limited(rate: float = RATE, slots: int = 2) -> Connection:
     connection = Vendor().connection()
-    connector = replace(connection.connector, api_calls=rate, api_slots=slots, endpoint_calls=endpoint)
+    connector = replace(connection.connector, api_calls=rate, api_slots=slots)
     return replace(connection, connector=connector)
 
 
@@ -75,7 +75,7 @@ def test_who_walks_leases_longer_stretches(store: Store, tmp_path: Path) -> None
     for _ in range(200):
         context.permit()
         with store.read() as connection:
-            leased.append(quotas.free_at(connection, "small:1", ""))
+            leased.append(quotas.free_at(connection, "small:1"))
     assert len(set(leased)) <= 10
     assert (clock.at - begun) / 1_000_000 == pytest.approx(199 / RATE, rel=0.02)
     assert max(leased) - clock.at <= 1_100_000
@@ -91,19 +91,6 @@ def test_time_that_passed_unused_is_not_made_up_for(store: Store, tmp_path: Path
     for _ in range(40):
         context.permit()
     assert (clock.at - begun) / 1_000_000 >= 38 / RATE
-
-
-def test_an_endpoint_has_a_line_of_its_own_below_that_of_the_account(store: Store, tmp_path: Path) -> None:
-    clock = Clock(tick=0)
-    context = VendorContext(hub_of(store, tmp_path), limited(endpoint=10.0), clock, clock.sleep)
-    begun = clock.at
-    for _ in range(20):
-        context.permit(endpoint="customers.list")
-    assert (clock.at - begun) / 1_000_000 >= 1.9
-    begun = clock.at
-    for _ in range(20):
-        context.permit()
-    assert (clock.at - begun) / 1_000_000 <= 1.0
 
 
 def test_two_connections_of_one_account_share_its_line(store: Store, tmp_path: Path) -> None:

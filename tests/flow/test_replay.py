@@ -13,7 +13,7 @@ from time import sleep
 
 import pytest
 from sqlalchemy import event
-from tests.flow.stage import RecordRef, Stage, at, customer, happened, stage, user
+from tests.flow.stage import RecordRef, Stage, at, customer, happened, stage, us, user
 
 from upkept.contract import Consent, Link, Statement, TimelineEvent
 from upkept.flow import forget, undo
@@ -124,6 +124,34 @@ def test_rows_replayed_together_go_together(on: Stage, said: Statement, stands: 
     replay(on, *rows, silent=True)
     assert not stands(on)
     assert on.digest() == before
+
+
+@EVERY
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_rows_replayed_together_one_says_it_still(
+    on: Stage, said: Statement, stands: Callable[[Stage], bool], first: int
+) -> None:
+    rows = [on.tell("shop", said), on.tell("shop", said)]
+    after = on.digest()
+    on.mapping.silent.add(str(on.inbox(rows[first])["dedup_key"]))
+    replay(on, *rows)
+    assert stands(on)
+    assert on.digest() == after
+    replay(on, rows[1 - first], silent=True)
+    assert not stands(on)
+
+
+def test_what_passes_on_counts_from_when_the_other_row_came(on: Stage) -> None:
+    """A vendor's clock was ahead: the time of arrival counts, and that is each row's own (R3)."""
+    ahead = 200_000
+    want = replace(WANTS, at=at(ahead))
+    early = on.tell("shop", customer("cus_1", ahead, tier="gold"), want, received=us(5))
+    on.tell("shop", customer("cus_1", ahead, tier="gold"), want, received=us(50))
+    on.tell("shop", customer("cus_1", 20, tier="iron"), replace(LEFT, at=at(20)))
+    assert (on.value("shop:cus_1", "tier"), subscribed(on)) == ("iron", False)
+    replay(on, early, silent=True)
+    assert (on.value("shop:cus_1", "tier"), subscribed(on)) == ("gold", True)
+    assert on.differences() == []
 
 
 @EVERY

@@ -4,8 +4,9 @@ A history is a list of elements in the order in which they happened to be made u
 element repeated any number of times, must give the same store. The elements:
 
 `Say(connection, statement, received_at, run)`
-    One statement of a connector (`contract.Fact`, `Consent` or `Link`), as if `normalize` had yielded it from an
-    inbox row that was received at `received_at` (microseconds) and belongs to import `run` (None: to none).
+    One statement of a connector (`contract.Fact`, `Consent`, `Link` or `TimelineEvent`), as if `normalize` had
+    yielded it from an inbox row that was received at `received_at` (microseconds) and belongs to import `run` (None: to
+    none).
 `Merge(a, b, at)`, `Cut(a, b, at)`
     A teammate's word at `at`: the records `a` and `b` are one person (`b` is the target), or are apart.
 `Erase(keys, identifiers, at)`
@@ -25,6 +26,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from upkept.contract import (
+    LOWERING_ACTS,
     WITHDRAWN,
     Consent,
     Fact,
@@ -34,6 +36,7 @@ from upkept.contract import (
     RecordRef,
     Said,
     Summary,
+    TimelineEvent,
 )
 
 Key = tuple[str, str, str]
@@ -49,7 +52,7 @@ LATER = BEGIN + 1_000_000_000
 
 class Say(NamedTuple):
     connection: str
-    statement: Fact | Consent | Link
+    statement: Fact | Consent | Link | TimelineEvent
     received_at: int
     run: int | None = None
 
@@ -105,6 +108,29 @@ def arrivals(original: History, random: Random) -> History:
     return arrived
 
 
+def misreadings(arrived: History, random: Random) -> dict[int, Say]:
+    """Which deliveries a wrong field map read first, by their place: as what another one of that connection says.
+
+    Nothing that lasts is among it: an opt-out and an erasure are for ever, whoever misread what led to them. Nor is
+    what lets a record stand without a word about it: a part's owner, the record of a bounce.
+    """
+    if any(isinstance(element, Erase) for element in arrived):
+        return {}
+    told = [element for element in arrived if isinstance(element, Say) and _may_be_misread(element.statement)]
+    found: dict[int, Say] = {}
+    for place, said in enumerate(arrived):
+        others = [one for one in told if isinstance(said, Say) and one.connection == said.connection]
+        if others and random.random() < 0.3:
+            found[place] = random.choice(others)
+    return found
+
+
+def _may_be_misread(statement: Fact | Consent | Link | TimelineEvent) -> bool:
+    if isinstance(statement, Consent):
+        return statement.act not in LOWERING_ACTS | {"bounce_hard"}
+    return not isinstance(statement, Fact) or statement.record.type != "plan"
+
+
 def moment(us: int) -> datetime:
     return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
 
@@ -142,7 +168,7 @@ class _Story:
 
     def tell(self) -> History:
         kinds: list[Callable[[], Element | None]] = [self._fact] * 10
-        kinds += [self._part, self._part, *[self._consent] * 4, self._link, self._merge, self._cut]
+        kinds += [self._part, self._part, *[self._consent] * 4, self._link, self._event, self._merge, self._cut]
         if self.random.random() < 0.3:
             kinds += [self._erase]
         for _ in range(self.random.randrange(6, 31)):
@@ -263,6 +289,12 @@ class _Story:
         other = random.choice(others)
         a, b = RecordRef(type_, id_), RecordRef(other[1], other[2])
         return self._say(connection, lambda at: Link(a=a, b=b, at=at, reason="conversion"))
+
+    def _event(self) -> Say:
+        connection, type_, id_ = self.random.choice(self.records)
+        named = self.random.choice(("bought", "left"))
+        event = TimelineEvent(record=RecordRef(type_, id_), name=named, id=f"{named} once", at=moment(self._at()))
+        return Say(connection, event, LATER)
 
     def _merge(self) -> Merge:
         a, b = self.random.sample(self.records, 2)

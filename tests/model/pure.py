@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.model.histories import FIRST_PARTY, SURVIVES, Cut, Element, Erase, Merge, summarize
 
-from upkept.contract import Consent, Fact, Link, Part, RecordRef
+from upkept.contract import Consent, Fact, Link, Part, RecordRef, TimelineEvent
 from upkept.people.consent import ConsentFact, admit_consent, decide, subjects
 from upkept.people.derive import RecordView, derive, summarized
 from upkept.people.erasure import Tombstone, refused, tombstones
@@ -46,6 +46,8 @@ def readied(element: Element) -> tuple[Ready, frozenset[RecordKey]]:
     if isinstance(said, Link):
         link = admit_link(connection, said, received_at=element.received_at)
         return link, frozenset((link.a, link.b))
+    if isinstance(said, TimelineEvent):
+        return [], frozenset({RecordKey(connection, said.record.type, said.record.id)})
     assert isinstance(said, Consent)
     facts = admit_consent(connection, said, received_at=element.received_at, subject=hashed)
     named = frozenset({RecordKey(connection, said.record.type, said.record.id)} if said.record else ())

@@ -23,7 +23,7 @@ from tests.model.histories import (
 )
 from tests.model.reference_links import anonymous, components, links_of
 
-from upkept.contract import WITHDRAWN, Consent, Fact, Part, RecordRef
+from upkept.contract import WITHDRAWN, Consent, Fact, Part, RecordRef, TimelineEvent
 
 __all__ = ["consent", "consents_of", "digest", "encoded", "people"]
 
@@ -50,6 +50,7 @@ def people(history: History, *, enforced: bool = False) -> list[Doc]:
     standing = {f["key"] for f in facts} | {f["owner"] for f in facts if f["owner"]}
     standing |= {end for link in links for end in (link["a"], link["b"])}
     standing |= {s["record"] for s in consents if s["record"]}
+    standing |= {happened_to(e) for e in history if isinstance(e, Say) and isinstance(e.statement, TimelineEvent)}
     records = {key: record(key, facts) for key in standing - parts - erased}
     groups, targets = components(records, links, enforced=enforced)
     found = [
@@ -60,6 +61,12 @@ def people(history: History, *, enforced: bool = False) -> list[Doc]:
         for group, merges in zip(groups, targets, strict=True)
     ]
     return sorted(found, key=lambda p: p["person"]["keys"])
+
+
+def happened_to(said: Say) -> Key:
+    event = said.statement
+    assert isinstance(event, TimelineEvent)
+    return (said.connection, event.record.type, event.record.id)
 
 
 # A. Facts

@@ -13,6 +13,7 @@ Doc = dict[str, Any]
 
 NOBODY = {"noreply@x.example"}
 UNCOUNTED = {"api", "console", "csv", "rules"}
+CROWD = 100
 
 
 def links_of(history: History) -> list[Doc]:
@@ -96,6 +97,8 @@ def claimed(records: dict[Key, Doc], kind: str, *, enforced: bool) -> list[Doc]:
             if sure or not (enforced or anonymous(key)):
                 start = max((i["start"] for i in runs), default=0)
                 holdings.append((start, key, None, found["user_id"]))
+    if kind == "email":
+        holdings = [h for h in holdings if older_than(h, holdings) < CROWD]
     links = []
     for start, key, end, value in holdings:
         older = [
@@ -107,6 +110,11 @@ def claimed(records: dict[Key, Doc], kind: str, *, enforced: bool) -> list[Doc]:
             name = "\x1f".join((kind, value, *key))
             links.append({"a": key, "b": min(older)[1], "at": start, "id": name})
     return links
+
+
+def older_than(one: Any, holdings: list[Any]) -> int:
+    """How many held the same address before; holdings of no time are none."""
+    return sum(h[3] == one[3] and h[2] != h[0] and h[:2] < one[:2] for h in holdings)
 
 
 def overlap(a: tuple[int, int | None], b: tuple[int, int | None]) -> bool:

@@ -15,7 +15,9 @@ import structlog
 from tests.till.site import SECRET
 from tests.till.upkept_till import TillConfig, connector
 
+from upkept.cli.standing import standing
 from upkept.contract import Retryable
+from upkept.doors.health import _exposition
 from upkept.flow import sweep
 from upkept.flow.bells import Bell
 from upkept.flow.hub import Hub
@@ -23,7 +25,7 @@ from upkept.flow.opening import policies
 from upkept.keys import ensure_keys
 from upkept.registry import Connection
 from upkept.settings import load
-from upkept.store import due, gauges, inbox, jobs, readbacks, runs
+from upkept.store import due, gauges, inbox, jobs, readbacks, runs, tables
 from upkept.store.engine import Store
 from upkept.worker import beat, pulse
 from upkept.worker.process import clock, process
@@ -356,3 +358,17 @@ def test_a_courier_whose_threads_all_wait_for_a_vendor_is_not_deaf(
         answered.set()
     assert all(call.result() for call in calls)
     assert not process.has_its_hands_full(within=60)
+
+
+@pytest.mark.usefixtures("one_process")
+def test_old_deliveries_are_pruned_by_the_clock_and_counted(hub: Hub, bells: Bells) -> None:
+    ids = arrive(hub, 1, age=200 * 86_400) + arrive(hub, 3, age=60)
+    with hub.store.write() as connection:
+        connection.execute(tables.inbox.update().values(body=b'{"customer": "cus_1", "plan": "gold", "at": 1}'))
+    applied(hub, ids)
+    list(beat.pruning(hub, bells))  # type: ignore[arg-type]
+    with hub.store.read() as connection:
+        assert len(inbox.listed(connection)) == 1
+        found = gauges.gauges(connection)
+    assert b'upkept_pruned_rows_total{what="deliveries"} 1.0' in _exposition(found, 0.0)
+    assert standing(hub)["pruned"] == {"deliveries": 1, "events": 0}

@@ -64,14 +64,14 @@ def ask(
     account: str | None = None,
     context: str | None = None,
 ) -> Answer:
-    """GET `path`, once. `endpoint` is Stripe's name of the operation: its limit counts per operation.
+    """GET `path`, once. `endpoint` is Stripe's name of the operation, for what an error says.
 
     `account` (default: the connection's) is sent as Stripe-Account, `context` as Stripe-Context instead.
     Raises our errors only.
     """
     who = {"stripe_context": context} if context else {"stripe_account": account or config.account}
     client = _client(os.getpid(), config.api_key, config.base_url)
-    ctx.permit(endpoint=endpoint)
+    ctx.permit()
     with ctx.slot():
         sent = ctx.now
         try:

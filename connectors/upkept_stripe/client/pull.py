@@ -21,11 +21,11 @@ from upkept.contract import Config, Context, Page, Permanent, RawEvent, Retryabl
 from upkept_stripe.client.api import Account, Answer, ask
 from upkept_stripe.client.errors import Forbidden, NotFound, Refused
 from upkept_stripe.client.place import Place
-from upkept_stripe.client.read import CARD_ON_FILE, COUPONS, PAID_BY, envelope, snapshot
+from upkept_stripe.client.read import CARD_ON_FILE, COUPON, COUPONS, PAID_BY, envelope, snapshot
 from upkept_stripe.normalize import KINDS
 
 LISTS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "customers": {"expand": [f"data.{path}" for path in CARD_ON_FILE]},
+    "customers": {"expand": [f"data.{path}" for path in (*CARD_ON_FILE, *COUPON)]},
     "subscriptions": {"status": "all", "expand": [f"data.{path}" for path in COUPONS]},
     "invoices": {"expand": [f"data.{path}" for path in PAID_BY]},
     "charges": {},

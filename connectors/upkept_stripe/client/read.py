@@ -21,6 +21,7 @@ from urllib.parse import quote
 from upkept.contract import Context, Permanent, RawEvent, Retryable, Skipped
 from upkept_stripe.client.api import Account, Answer, ask
 from upkept_stripe.client.errors import Forbidden, NotFound, Refused
+from upkept_stripe.parts import DISCOUNT
 
 CARD_ON_FILE: Final = ("invoice_settings.default_payment_method", "default_source")
 """Of a customer; else it needs a call for each one."""
@@ -28,11 +29,14 @@ CARD_ON_FILE: Final = ("invoice_settings.default_payment_method", "default_sourc
 PAID_BY: Final = ("payments",)
 """Of an invoice: since basil (2025-03-31) the only link to the charge that paid it."""
 
+COUPON: Final = ("discount.source.coupon",)
+"""Of a customer: what its coupon takes off its subscriptions."""
+
 COUPONS: Final = ("discounts.source.coupon",)
 """Of a subscription: what its discounts take off; elsewhere they are ids alone."""
 
 EXPANDED: Final[Mapping[str, tuple[str, ...]]] = {
-    "customer": ("subscriptions", *CARD_ON_FILE),
+    "customer": ("subscriptions", *CARD_ON_FILE, *COUPON),
     "subscription": COUPONS,
     "invoice": PAID_BY,
 }
@@ -55,7 +59,10 @@ def fetch(event: RawEvent, config: Account, ctx: Context) -> RawEvent:
     if event.thin:
         return _completed(event, config, ctx)
     account, _, id = event.id.rpartition("/")
-    return _of_ours(event.kind.removeprefix("read."), id, config, ctx, account=account or config.account)
+    of = event.kind.removeprefix("read.")
+    if of == DISCOUNT:
+        of = "customer"  # whose id ours bears; Stripe reads no discount by itself
+    return _of_ours(of, id, config, ctx, account=account or config.account)
 
 
 def envelope(found: Mapping[str, Any], *, read_at: int, account: str | None) -> RawEvent:

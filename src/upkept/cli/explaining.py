@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from upkept.cli.output import print_lines, print_table
 
+SHARED: Final = "is it shared? put it under blocked_addresses, then: upkept rebuild"
 END_OF_TIME: Final = 253_402_300_800
 """Unix seconds of the year 10000, where `datetime` ends."""
 
@@ -76,7 +77,10 @@ def _tail(said: Mapping[str, Any]) -> Iterable[str]:
     if said["timeline"]:
         yield "timeline: " + ", ".join(f"{name} x{count}" for name, count in said["timeline"].items())
     for one in said["conflicts"]:
-        yield f"kept apart from {one['with']}: {one['reason']}; one person all the same? upkept merge"
+        if one["with"] is None:
+            yield f"kept apart from older records with its address: {one['reason']}; {SHARED}"
+        else:
+            yield f"kept apart from {one['with']}: {one['reason']}; one person all the same? upkept merge"
 
 
 def _row(name: str, one: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from upkept.cli.follow import as_json, clock, moment, worker_lives
 from upkept.cli.output import print_table, shown_url
 from upkept.flow.hub import Hub
 from upkept.settings import RESERVED, Settings
-from upkept.store import alerts, connections, inbox, readbacks, runs
+from upkept.store import alerts, connections, inbox, pruning, readbacks, runs
 
 BROKER_SECONDS: Final = 2
 
@@ -27,6 +27,7 @@ def standing(hub: Hub) -> dict[str, Any]:
         unresolved = alerts.unresolved(open_store)
         under_way = [run for run in runs.listed(open_store, limit=20) if run.open]
         last = {name: runs.latest(open_store, name) for name in hub.connections}
+        pruned = pruning.counts(open_store)
     oldest: dict[str, int] = {}
     for name, state, _, received_at in counts:
         if state != "dead":
@@ -56,6 +57,7 @@ def standing(hub: Hub) -> dict[str, Any]:
         "alerts": [
             {**asdict(one), "first_at": moment(one.first_at), "last_at": moment(one.last_at)} for one in unresolved
         ],
+        "pruned": pruned,
         "broker": _broker(hub.settings),
         "worker": "alive" if worker_lives(hub) else "not heard of",
     }
@@ -78,6 +80,8 @@ def show(report: dict[str, Any]) -> None:
         of = f" of about {run['total']:,}" if run["total"] else ""
         console.print(f"run {run['id']} ({run['connection']}) is {run['state']}: scanned {run['scanned']:,}{of}")
     console.print(f"worker: {report['worker']}; broker: {report['broker']['state']} ({report['broker']['url']})")
+    if any(report["pruned"].values()):
+        console.print("pruned so far: {deliveries:,} deliveries, {events:,} events".format(**report["pruned"]))
     if report["dead"]:
         console.print(f"{report['dead']:,} dead rows; see: upkept inbox --state dead")
     for alert in report["alerts"]:

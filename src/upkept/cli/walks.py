@@ -210,4 +210,4 @@ def _extent(extent: Extent) -> Iterator[str]:
     if extent.unread:
         yield kept(extent.unread)
     if extent.compacted:
-        yield "the run is older than the floor: facts of it that were compacted stay"
+        yield "the run is older than the floor: what was compacted or pruned of it stays as it counted"

@@ -35,7 +35,7 @@ class Context(Protocol):
     @property
     def log(self) -> Log: ...
 
-    def permit(self, n: int = 1, *, endpoint: str = "") -> None:
+    def permit(self, n: int = 1) -> None:
         """Wait for `n` calls of the vendor account's quota; raise `Retryable` if it takes too long."""
 
     def slot(self) -> AbstractContextManager[None]:
@@ -123,7 +123,7 @@ class Connector(Generic[C]):
     `kinds` are the event kinds it promises to understand, one fixture each; `lowering` those that can carry
     an opt-out. `survives` names the fields that outlive a vendor delete (R12), `parts` the record types that are parts
     of an owner (R2), whether or not an event names the owner. `api_calls` per second and `api_slots` at once are the
-    vendor's quota for one account, `endpoint_calls` per second that of one endpoint.
+    vendor's quota for one account; where each endpoint has a limit of its own, the lower of the two.
     """
 
     name: str
@@ -142,7 +142,6 @@ class Connector(Generic[C]):
     push: Push[C] | None = None
     probe: ProbeCredentials[C] | None = None
     api_calls: float = 10.0
-    endpoint_calls: float | None = None
     api_slots: int = 5
     first_party: bool = False
 

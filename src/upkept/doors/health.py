@@ -152,6 +152,10 @@ def _families(found: Gauges) -> Iterator[Metric]:
     clamped = CounterMetricFamily("upkept_clock_clamped", "Facts whose vendor's clock was more than 5 min ahead.")
     clamped.add_metric([], found.clock_clamped)
     yield clamped
+    pruned = CounterMetricFamily("upkept_pruned_rows", "Deliveries and events of long ago that went.", labels=["what"])
+    for what, rows in found.pruned.items():
+        pruned.add_metric([what], rows)
+    yield pruned
     deaf = GaugeMetricFamily("upkept_worker_deaf_seconds", "Since when a worker has not heard.", labels=["worker"])
     for name, since in found.deaf_since.items():
         deaf.add_metric([name], 0.0 if since is None else (now - since) / 1e6)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import structlog
 
 from upkept.flow.hub import Hub
-from upkept.store import alerts, connections, inbox
+from upkept.people.identity import OLDEST_OF_AN_ADDRESS
+from upkept.store import alerts, claims, connections, inbox
 from upkept.store.inbox import Claimed, Outcome
 
 log = structlog.get_logger(__name__)
+
+SHARED_ADDRESS: Final = "shared_address"
+"""The key of the alert about addresses that too many claim."""
 
 
 def sound(hub: Hub, key: str, connection: str, message: str, cure: str, *, now: int) -> None:
@@ -71,6 +76,18 @@ def settle_opt_outs(hub: Hub, names: Iterable[str], *, now: int) -> None:
             left = inbox.unread(open_store, name)
         if not left:
             settle(hub, opt_out_key(name), now=now)
+
+
+def shared_addresses(hub: Hub, *, now: int) -> None:
+    """An address that so many claim that later ones stay apart; it is told by a record, never shown (R14)."""
+    with hub.store.read() as open_store:
+        apart = claims.any_crowded_out(open_store)
+    if apart is None:
+        settle(hub, SHARED_ADDRESS, now=now)
+        return
+    message = f"more than {OLDEST_OF_AN_ADDRESS} records claim one address; later ones stay apart, such as {apart}"
+    cure = f"see upkept explain {apart}: is it shared? put it under blocked_addresses, restart, then: upkept rebuild"
+    sound(hub, SHARED_ADDRESS, "", message, cure, now=now)
 
 
 def dead_key(connection: str) -> str:

@@ -21,6 +21,7 @@ from upkept.flow.effect import write
 from upkept.flow.hub import Hub
 from upkept.flow.normalize import Work, failed, normalize
 from upkept.flow.plan import Plan, plan
+from upkept.flow.prune import leave_out
 from upkept.flow.refuse import refuse
 from upkept.flow.settle import Effect
 from upkept.store import consent, inbox, runs
@@ -125,6 +126,7 @@ def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], in
         with hub.store.write() as connection:
             moment = now()
             refused = refuse(connection, hub, planned, now=moment)
+            leave_out(connection, planned, now=moment)
             take = opt_outs_alone if works[0].is_void else write
             effect = take(connection, hub, planned, now=moment, also=also)
             outcomes = [refused.get(w.row.id) or w.end for w in works]

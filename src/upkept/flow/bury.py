@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 
 from upkept.flow import component
 from upkept.flow.hub import Hub
+from upkept.flow.settle import Effect
 from upkept.people.consent import record_subject
-from upkept.people.erasure import FIRST_PARTY, Tombstone, refused
+from upkept.people.erasure import FIRST_PARTY, Tombstone, asked, refused
 from upkept.people.identifiers import EMAIL, PHONE
 from upkept.people.values import RecordKey
 from upkept.settings import RESERVED
@@ -35,12 +36,14 @@ class Held:
     created_at: int | None
 
 
-def bury(connection: Connection, hub: Hub, doomed: Doomed, *, now: int) -> set[str]:
+def bury(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, beside: Iterable[str] = ()) -> set[str]:
     """Remove these records and their parts, for good: tombstones for their keys, deletes at their vendors.
 
     The bodies that brought them are blanked, and so is the evidence of consent; the statements themselves stand.
-    Returns the records that were near them, whose people must be settled again.
+    Returns the records that were near them, whose people must be settled again. Records that the caller goes on to
+    lock are given as `beside`, for all locks are taken here, in the order of the effect transaction.
     """
+    _lock(connection, hub, doomed, set(beside))
     near = near_to(connection, hub, doomed)
     everything = erasure.with_parts(connection, doomed)
     stood = records.load(connection, sorted(everything))
@@ -58,10 +61,15 @@ def bury(connection: Connection, hub: Hub, doomed: Doomed, *, now: int) -> set[s
     return near - everything
 
 
+def _lock(connection: Connection, hub: Hub, doomed: Doomed, beside: set[str]) -> None:
+    everything = erasure.with_parts(connection, doomed)
+    claims.lock(connection, identifiers_of(connection, everything) | claims.ever(connection, beside))
+    Effect().take(connection, near_to(connection, hub, doomed) | everything | beside)
+
+
 def forbidden(connection: Connection, hub: Hub, held: Mapping[str, Held]) -> set[str]:
     """Those of the whole records that an erasure forbids."""
-    subjects = {hub.tombstone("record", record_subject(one.key)) for one in held.values()}
-    subjects |= {hub.tombstone(kind, value) for one in held.values() for kind, value in one.stated}
+    subjects = {hashed for one in held.values() for hashed in asked(one.key, one.stated, subject=hub.tombstone)}
     standing = {(t.kind, t.subject): t.at for t in tombstones.about(connection, sorted(subjects))}
     if not standing:
         return set()
@@ -102,11 +110,9 @@ def identifiers_of(connection: Connection, ids: set[str]) -> set[Identifier]:
     return found
 
 
-def held_by_others(
-    connection: Connection, wanted: Iterable[Identifier], ids: Collection[str], *, verified: bool = False
-) -> set[Identifier]:
+def held_by_others(connection: Connection, wanted: Iterable[Identifier], ids: Collection[str]) -> set[Identifier]:
     """Those of the identifiers that records other than these hold or once held."""
-    return {one for one in wanted if claims.holders(connection, [one], verified=verified) - set(ids)}
+    return {one for one in wanted if claims.holders(connection, [one]) - set(ids)}
 
 
 def blank(connection: Connection, rows: list[int]) -> int:
@@ -115,12 +121,19 @@ def blank(connection: Connection, rows: list[int]) -> int:
 
 
 def near_to(connection: Connection, hub: Hub, ids: Iterable[str]) -> set[str]:
-    """Every record whose person, summary or conflicts these records have a part in; they themselves too."""
+    """Every record whose person, summary or conflicts these records have a part in; they themselves too.
+
+    Those too who link by a crowded address as soon as these records leave it.
+    """
     stored = records.load(connection, sorted(ids))
     near = {r.owner for r in stored.values() if r.owner is not None}
     people_ = sorted({r.person for r in stored.values() if r.person is not None})
     near |= records.of_people(connection, people_).keys()
-    return near | component.closure(connection, stored.keys(), {}, hub.blocked).intervals.keys()
+    near |= component.closure(connection, hub, stored.keys()).intervals.keys()
+    held = [i for intervals in claims.of(connection, sorted(stored)).values() for i in intervals]
+    stated = {(i.kind, i.value) for i in held}
+    following = component.oldest(connection, hub, stated, further=len(held))
+    return near | {id_ for one in following.values() for id_ in one.records}
 
 
 def _hush(

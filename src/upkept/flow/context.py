@@ -60,7 +60,7 @@ class VendorContext:
     connection: Connection
     clock: Callable[[], int]
     sleep: Sleep = time.sleep
-    _stretches: dict[str, Stretch] = field(default_factory=dict)
+    _stretch: Stretch = field(default_factory=Stretch)
 
     @property
     def now(self) -> datetime:
@@ -73,14 +73,10 @@ class VendorContext:
         )
         return log
 
-    def permit(self, n: int = 1, *, endpoint: str = "") -> None:
+    def permit(self, n: int = 1) -> None:
         """Wait for `n` calls of the account's quota; `Retryable` if their turn is further off than `PATIENCE`."""
-        connector = self.connection.connector
         for _ in range(n):
-            turn = self._turn("", connector.api_calls)
-            if endpoint and connector.endpoint_calls is not None:
-                turn = max(turn, self._turn(endpoint, connector.endpoint_calls))
-            self._wait_until(turn)
+            self._wait_until(self._turn())
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -118,26 +114,24 @@ class VendorContext:
         # The account is part of it, so changed credentials never meet a token of the old ones.
         return f"{self.connection.account}/{name}"
 
-    def _turn(self, endpoint: str, limit: float) -> int:
+    def _turn(self) -> int:
         """When the next call may be made. Who uses a stretch up gets one twice as long, so that a walk does not
         cost a transaction for each call; so does one whose stretch was over before it could begin."""
-        stretch = self._stretches.setdefault(endpoint, Stretch())
+        stretch, limit = self._stretch, self.connection.connector.api_calls
         longest = max(int(limit * BLOCK / SECOND), 1)
         longer = stretch.calls > 0 and stretch.used == stretch.calls
         while (turn := stretch.next(self.clock())) is None:
             calls = min(stretch.calls * 2, longest) if longer else 1
-            self._lease(stretch, endpoint, SECOND / limit, calls)
+            self._lease(stretch, SECOND / limit, calls)
             longer = True
         return turn
 
-    def _lease(self, stretch: Stretch, endpoint: str, interval: float, calls: int) -> None:
+    def _lease(self, stretch: Stretch, interval: float, calls: int) -> None:
         account = self.connection.account
         with self.hub.store.write() as open_store:
             now = self.clock()
-            start = quotas.lease(
-                open_store, account, endpoint, calls=calls, interval=interval, now=now, latest=now + PATIENCE
-            )
-            free_at = quotas.free_at(open_store, account, endpoint) if start is None else now
+            start = quotas.lease(open_store, account, calls=calls, interval=interval, now=now, latest=now + PATIENCE)
+            free_at = quotas.free_at(open_store, account) if start is None else now
         if start is None:
             raise Retryable(
                 f"{self.connection.name}: the vendor's quota is used up for now; the hub goes on by itself",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection
 
 from upkept.contract import LOWERING_ACTS
-from upkept.flow import replay
+from upkept.flow import component, replay
 from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
 from upkept.flow.replay import Before
@@ -29,7 +29,7 @@ def write(connection: Connection, hub: Hub, plan: Plan, *, now: int, also: Itera
     """Everything a batch changes. Raises `Outgrown` when the component needs more locks than were taken."""
     effect = Effect()
     was = replay.before(connection, hub, plan)
-    _lock(connection, plan, effect, was, also)
+    _lock(connection, hub, plan, effect, was, also)
     refold = replay.take_back(connection, plan, effect, was)
     _fold(connection, hub, plan, effect, refold, now)
     _statements(connection, plan, effect, now)
@@ -39,14 +39,16 @@ def write(connection: Connection, hub: Hub, plan: Plan, *, now: int, also: Itera
     return effect
 
 
-def _lock(connection: Connection, plan: Plan, effect: Effect, was: Before, also: Iterable[str]) -> None:
+def _lock(connection: Connection, hub: Hub, plan: Plan, effect: Effect, was: Before, also: Iterable[str]) -> None:
     held = claims.open_by_record(connection, sorted(plan.claimed)) if plan.claimed else {}
     fresh = {i for record, wanted in plan.claimed.items() for i in wanted - held.get(record, set())}
-    fresh |= {("email", address) for address in plan.consent_addresses}
+    bound = {("email", address) for address in plan.consent_addresses}
+    fresh |= bound
     fresh |= was.identifiers(connection) if was.rows else set()
     claims.lock(connection, fresh)
     records.insert_missing(connection, [(id_, *row) for id_, row in plan.records.items()])
-    near = claims.holders(connection, sorted(fresh)) | plan.linked | plan.bereft | was.records | set(also)
+    near = component.near(connection, hub, fresh) | plan.linked | plan.bereft | was.records | set(also)
+    near |= claims.holders(connection, sorted(bound))
     effect.take(connection, plan.records.keys() | near)
     effect.leave(plan.bereft)
 
@@ -54,7 +56,7 @@ def _lock(connection: Connection, plan: Plan, effect: Effect, was: Before, also:
 def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, refold: set[str], now: int) -> None:
     new = facts.insert(connection, [(s.record, s.fact, s.row.id, s.row.run) for s in plan.facts])
     if len(new) < len(plan.facts):
-        told = ((s.record, s.fact.fact_id, s.row.id, "") for s in plan.facts)
+        told = ((s.record, s.fact.fact_id, s.row.id, str(s.fact.at)) for s in plan.facts)
         repeats.note(connection, "fact", repeats.further(told, new))
     stated: dict[str, list[AdmittedFact]] = {}
     for one in plan.facts:
@@ -147,7 +149,7 @@ def _statements(connection: Connection, plan: Plan, effect: Effect, now: int) ->
 def _said_again(connection: Connection, plan: Plan, new: set[str], now: int) -> set[str]:
     """Note which rows raise consent as another one did; what was withdrawn at this very moment is said anew."""
     raising = {(fact.id, row): (fact, key) for fact, key, row in plan.consents if fact.act not in LOWERING_ACTS}
-    told = [("", id_, row, "") for id_, row in raising]
+    told = [("", id_, row, str(fact.at)) for (id_, row), (fact, _) in raising.items()]
     told = list(repeats.further(told, {("", id_) for id_ in new}))
     if not told:
         return set()

@@ -2,8 +2,8 @@
 
 Every record goes with its parts, facts, events, claims and links; tombstones of the record keys and of every
 identifier they ever stated refuse them wherever they come from later; what the inbox still holds is blanked; each
-vendor is asked to delete. Opt-outs stay, as keyed hashes. An identifier that somebody else holds or once held, or
-that identifies nobody, gets no tombstone: it would refuse that somebody.
+vendor is asked to delete. Opt-outs stay, as keyed hashes. An identifier that somebody else holds, or that identifies
+nobody, gets no tombstone: it would refuse that somebody. Who only once held it is spared by name instead.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from upkept.flow import alarm
-from upkept.flow.bury import Doomed, forbidden, held_by, held_by_others, identifiers_of
+from upkept.flow.bury import Doomed, forbidden, held_by, identifiers_of
 from upkept.flow.bury import bury as bury_records
 from upkept.flow.component import Outgrown, holding
 from upkept.flow.find import find
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.traces import Wanted, search, search_rest
-from upkept.people.erasure import Tombstone, tombstones
+from upkept.people.erasure import Tombstone, spared, tombstones
 from upkept.people.values import RecordKey
 from upkept.settings import RESERVED
 from upkept.store import audit, claims, erasure, records, traces
@@ -57,10 +57,13 @@ class _Scope:
     every: Mapping[str, Record]
     stated: frozenset[Identifier]
     left: frozenset[Identifier]
+    spared: frozenset[tuple[RecordKey, Identifier]]
 
     @property
     def wanted(self) -> Wanted:
-        return Wanted(frozenset(r.key for r in self.every.values()), self.stated - self.left)
+        """By what deliveries tell of them. One that names what another once held may be about that other."""
+        also = {claim for _, claim in self.spared}
+        return Wanted(frozenset(r.key for r in self.every.values()), self.stated - self.left - also)
 
 
 def preview(hub: Hub, name: str) -> Erasure:
@@ -98,7 +101,8 @@ def lay(hub: Hub, log: Collection[Tombstone], *, now: int, actor: str) -> None:
 
 def remove(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, also: Iterable[str] = ()) -> None:
     """Bury these records and settle those they leave behind, in the caller's transaction."""
-    near = bury_records(connection, hub, doomed, now=now)
+    also = set(also)
+    near = bury_records(connection, hub, doomed, now=now, beside=also)
     effect = Effect()
     effect.take(connection, {*near, *also})
     effect.leave(near)
@@ -122,6 +126,7 @@ def _erase(hub: Hub, name: str, also: frozenset[str], now: int, actor: str) -> E
         stones = tombstones(
             [r.key for r in scope_now.every.values()], scope_now.stated - scope_now.left, at=now, subject=hub.tombstone
         )
+        stones += spared(scope_now.spared, at=now, subject=hub.tombstone)
         stored_tombstones.lay(connection, stones)
         remove(connection, hub, {id_: (r.key, r.part) for id_, r in scope_now.whole.items()}, now=now, also=also)
         audit.note(connection, "erase", [scope_now.person, *sorted(scope_now.whole)], actor=actor, now=now)
@@ -148,10 +153,18 @@ def _scope(connection: Connection, hub: Hub, name: str) -> _Scope:
     whole = records.of_people(connection, [person])
     every = records.load(connection, sorted(erasure.with_parts(connection, whole)))
     stated = identifiers_of(connection, set(every))
-    # Where identity is enforced, whoever merely asserts an address must not keep it from being erased.
-    left = held_by_others(connection, stated, every, verified=hub.settings.identity.enforce)
-    left |= {one for one in stated if hub.blocked(*one)}
-    return _Scope(person, whole, every, frozenset(stated), frozenset(left))
+    left = {one for one in stated if hub.blocked(*one)}
+    past: set[tuple[str, Identifier]] = set()
+    for one in stated - left:
+        now, once = (held - every.keys() for held in claims.current_and_past(connection, *one))
+        # Where identity is enforced, whoever merely asserts an address must not keep it from being erased.
+        if now & (claims.holders(connection, [one], verified=True) if hub.settings.identity.enforce else now):
+            left.add(one)
+        else:
+            past |= {(id_, one) for id_ in once}
+    holders = records.load(connection, sorted({id_ for id_, _ in past}))
+    kept = {(holders[id_].key, one) for id_, one in past if id_ in holders}
+    return _Scope(person, whole, every, frozenset(stated), frozenset(left), frozenset(kept))
 
 
 def _report(hub: Hub, scope: _Scope, tally: Tally, rows: int, unread: Iterable[int]) -> Erasure:

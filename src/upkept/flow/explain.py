@@ -196,10 +196,14 @@ def _counts(connection: Connection, held: Sequence[Record]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _conflicts(connection: Connection, held: Sequence[Record]) -> list[dict[str, str]]:
-    """Whom they could be one person with, and why they are not."""
+def _conflicts(connection: Connection, held: Sequence[Record]) -> list[dict[str, str | None]]:
+    """Whom they could be one person with, and why they are not; None: with all that hold a crowded address."""
     mine = {record.id for record in held}
     found = claims.conflicts_of(connection, sorted(mine))
     others = {other: reason for a, b, reason in found for other in {a, b} - mine}
     shown = records.people_of(connection, sorted(others))
-    return [{"with": shown.get(id_) or id_, "reason": reason} for id_, reason in sorted(others.items())]
+    alone = {reason for a, b, reason in found if a == b}
+    said: list[dict[str, str | None]] = [{"with": None, "reason": reason} for reason in sorted(alone)]
+    for id_, reason in sorted(others.items()):
+        said.append({"with": shown.get(id_) or id_, "reason": reason})
+    return said

@@ -126,6 +126,7 @@ def _again(connection: Connection, hub: Hub, ids: list[str], also: frozenset[str
     whole = {id_ for id_, record in mine.items() if not record.part}
     claimed = _wrong_claims(connection, mine, whole)
     effect.claimed |= claimed
+    effect.touched |= claims.ever(connection, claimed)
     effect.owners |= whole
     effect.unsettled |= whole
     settle(connection, hub, effect, now=now)
@@ -141,7 +142,8 @@ def _erased(connection: Connection, hub: Hub, ids: Iterable[str], now: int) -> l
         return []
     whole = {id_: record for id_, record in records.load(connection, sorted(ids)).items() if not record.part}
     gone = forbidden(connection, hub, held_by(connection, whole))
-    erase.remove(connection, hub, {id_: (whole[id_].key, False) for id_ in gone}, now=now)
+    if gone:
+        erase.remove(connection, hub, {id_: (whole[id_].key, False) for id_ in gone}, now=now, also=ids)
     return [Difference("erased", id_) for id_ in sorted(gone)]
 
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from upkept.flow.bury import Held, bury, forbidden, held_by
+from upkept.flow.bury import Held, bury, forbidden, held_by, identifiers_of
 from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
+from upkept.flow.replay import before
 from upkept.people.consent import record_subject
 from upkept.people.identifiers import EMAIL
-from upkept.store import claims, consent, records, tombstones, traces
+from upkept.store import claims, consent, erasure, records, tombstones, traces
 from upkept.store.inbox import Outcome
 
 ERASED = "erased: this person was erased, and stays so"
@@ -37,11 +38,27 @@ def refuse(connection: Connection, hub: Hub, plan: Plan, *, now: int) -> dict[in
     if not rows and not covered:
         return {}
     doomed = {id_: plan.records[id_][:2] for id_ in covered}
+    beside = _lock(connection, hub, plan, covered)
     _drop(plan, covered)
-    plan.bereft |= bury(connection, hub, doomed, now=now)
+    plan.bereft |= bury(connection, hub, doomed, now=now, beside=beside)
     traces.blank(connection, sorted(rows))
     kept = {s.row.id for s in plan.facts} | {row for _, row in plan.events} | {row for *_, row in plan.consents}
     return {row.id: Outcome(row, "skipped", ERASED) for row in plan.rows if row.id in rows - kept}
+
+
+def _lock(connection: Connection, hub: Hub, plan: Plan, covered: set[str]) -> set[str]:
+    """Lock the identifiers of burying and of the batch itself; the records to be locked beside those that go.
+
+    What only covered records state is left out: a lock is a row that names it.
+    """
+    was = before(connection, hub, plan)
+    stated = {one for id_, wanted in plan.claimed.items() if id_ not in covered for one in wanted}
+    stated |= {(EMAIL, address) for address in plan.consent_addresses}
+    stated |= was.identifiers(connection) | identifiers_of(connection, erasure.with_parts(connection, covered))
+    claims.lock(connection, stated)
+    fresh = {id_: row for id_, row in plan.records.items() if id_ not in covered}
+    records.insert_missing(connection, [(id_, *row) for id_, row in fresh.items()])
+    return fresh.keys() | was.records | claims.holders(connection, sorted(stated))
 
 
 def _hush(connection: Connection, hub: Hub, plan: Plan, covered: set[str]) -> set[int]:

@@ -26,7 +26,7 @@ class Before:
     """What the rows of a batch said when they were read before; empty where none was.
 
     `told` are the records that facts, links and events of theirs are about, those too that another row brought.
-    `statements` may go, if one of these rows brought them: the batch does not say them any more.
+    `statements` may go, if one of these rows brought them and does not say them any more.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -50,8 +50,14 @@ def before(connection: Connection, hub: Hub, plan: Plan) -> Before:
     if not stood:
         return Before()
     told = {record for kind, record, _ in stood if kind != "consent"}
-    said = {fact.id for fact, _, _ in plan.consents}
-    statements = consent.subjects(connection, {id_ for kind, _, id_ in stood if kind == "consent"} - said)
+    known = consent.raising(connection, {id_ for kind, _, id_ in stood if kind == "consent"})
+    said, keys = _said(plan), _keys(plan)
+    anyhow = {id_ for id_, _ in said}
+    statements = {
+        id_: (kind, subject)
+        for id_, (kind, subject, key) in known.items()
+        if ((id_, key) not in said if key in keys else id_ not in anyhow)
+    }
     addresses = {(EMAIL, address) for address in plan.consent_addresses}
     addresses |= {one for claimed in plan.claimed.values() for one in claimed}
     near = told | plan.records.keys()
@@ -63,13 +69,23 @@ def take_back(connection: Connection, plan: Plan, effect: Effect, was: Before) -
     """Withdraw what the rows said before, under the locks; the records that must be folded again."""
     if not was.rows:
         return set()
-    keys = {row_key(row.connection, row.dedup_key) for row in plan.rows if row.epoch > 1}
-    consent.lock(connection, was.statements)
+    holders = consent.lock(connection, was.statements)
     repeats.forget_rows(connection, was.rows)
     refold = facts.remove_by_inbox(connection, was.rows)
     part(connection, effect, was.rows)
-    withdraw(connection, effect, was.statements, keys, was.bound)
+    said, keys = _said(plan), _keys(plan)
+    mine = {id_ for id_, key in holders.items() if key in keys and (id_, key) not in said}
+    withdraw(connection, effect, mine, was.bound)
     return refold
+
+
+def _said(plan: Plan) -> set[tuple[str, str]]:
+    """The consent statements of the batch, each with the key of the row that says it."""
+    return {(fact.id, key) for fact, key, _ in plan.consents}
+
+
+def _keys(plan: Plan) -> set[str]:
+    return {row_key(row.connection, row.dedup_key) for row in plan.rows if row.epoch > 1}
 
 
 def part(connection: Connection, effect: Effect, rows: list[int]) -> None:
@@ -79,13 +95,9 @@ def part(connection: Connection, effect: Effect, rows: list[int]) -> None:
     effect.unsettled |= {id_ for id_ in ends if (record := effect.records.get(id_)) is not None and not record.part}
 
 
-def withdraw(
-    connection: Connection, effect: Effect, statements: Iterable[str], keys: Iterable[str], bound: Bound
-) -> int:
-    """Take back locked statements that the rows of these keys brought, no opt-out among them; how many went."""
-    gone = consent.withdraw(connection, set(statements), set(keys))
-    if gone:
+def withdraw(connection: Connection, effect: Effect, statements: Iterable[str], bound: Bound) -> None:
+    """Take locked statements back from the rows that brought them; opt-outs among them stay."""
+    if consent.withdraw(connection, statements):
         holders = claims.holders(connection, sorted(bound.identifiers))
         effect.loses(bound.records)
         effect.dirty |= (bound.records | holders) & effect.records.keys()
-    return len(gone)

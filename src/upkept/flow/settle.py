@@ -14,6 +14,7 @@ from upkept.people.consent import record_subject
 from upkept.people.head import Head
 from upkept.people.values import Interval, RecordKey
 from upkept.store import claims, consent, erasure, outbox, people, records
+from upkept.store.claims import Identifier, Oldest
 from upkept.store.outbox import Wish
 from upkept.store.people import PersonRow
 from upkept.store.records import Record
@@ -25,7 +26,8 @@ class Effect:
 
     `changed` records are written back; `unsettled` ones may belong to another person now; `dirty` ones make
     their person be derived again. `claimed` ones hold other identifiers than the claims table says, and `lost`
-    ones no longer state one that they did; `emptied` ones lost what was said of them and may have no fact any more.
+    ones no longer state one that they did; `touched` is what either hold or held. `emptied` ones lost what was said
+    of them and may have no fact any more.
     `news` are the inbox rows that said something new. `derived` is every person looked at, `people` those among them
     that changed.
     """
@@ -38,6 +40,7 @@ class Effect:
     claimed: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
+    touched: set[Identifier] = field(default_factory=set)
     owners: set[str] = field(default_factory=set)
     wishes: dict[RecordKey, tuple[str, int]] = field(default_factory=dict)
     news: set[int] = field(default_factory=set)
@@ -76,6 +79,7 @@ class Effect:
         if before == after:
             return
         self.claimed.add(record.id)
+        self.touched.update((i.kind, i.value) for i in (*before, *after))
         self.unsettled.add(record.id)
         if {(i.kind, i.value) for i in before} - {(i.kind, i.value) for i in after}:
             self.lost.add(record.id)
@@ -109,8 +113,9 @@ def settle(connection: Connection, hub: Hub, effect: Effect, *, now: int) -> Non
     _summarize(connection, hub, effect)
     effect.unsettled |= {id_ for id_, r in effect.records.items() if r.person is None and not r.part}
     effect.unsettled |= _companions(effect)
-    _drop_bare(connection, hub, effect)
-    groups, targets = _components(connection, hub, effect)
+    linking = component.oldest(connection, hub, effect.touched)
+    gone = _drop_bare(connection, hub, effect)
+    groups, targets = _components(connection, hub, effect, linking, gone)
     _derive(connection, hub, effect, groups, targets, now)
     records.save(connection, [effect.records[id_] for id_ in effect.changed])
 
@@ -121,16 +126,17 @@ def _companions(effect: Effect) -> set[str]:
     return {id_ for id_, r in effect.records.items() if r.person in people_}
 
 
-def _drop_bare(connection: Connection, hub: Hub, effect: Effect) -> None:
-    """A record of which a replay or an undo left no fact goes, unless something else was said about it."""
-    bare = {id_ for id_ in effect.emptied if effect.records[id_].floor is None}
+def _drop_bare(connection: Connection, hub: Hub, effect: Effect) -> set[str]:
+    """A record of which a replay or an undo left no fact goes, unless something else was said about it; who went."""
+    bare = {id_ for id_ in effect.emptied if not (r := effect.records[id_]).known and r.floor is None}
     if not bare:
-        return
+        return bare
     bare -= erasure.mentioned(connection, sorted(bare))
     about = {hub.subject("record", record_subject(effect.records[id_].key)): id_ for id_ in bare}
     bare -= {about[subject] for subject in consent.about(connection, sorted(about))}
     erasure.remove_records(connection, bare)
     effect.drop(bare)
+    return bare
 
 
 def _summarize(connection: Connection, hub: Hub, effect: Effect) -> None:
@@ -162,26 +168,28 @@ def _summarizes(hub: Hub, record: Record | None) -> bool:
 
 
 def _components(
-    connection: Connection, hub: Hub, effect: Effect
+    connection: Connection, hub: Hub, effect: Effect, linking: Mapping[str, Oldest], gone: set[str]
 ) -> tuple[dict[str, list[Record]], dict[str, Sequence[RecordKey]]]:
-    """Every person to derive: its records by a provisional name, and the merge targets that name it."""
+    """Every person to derive: its records by a provisional name, and the merge targets that name it.
+
+    `linking` is who linked by the touched addresses before; those `gone` left the store since.
+    """
     groups: dict[str, list[Record]] = {}
     targets: dict[str, Sequence[RecordKey]] = {}
     settled: set[str] = set()
-    if effect.unsettled:
-        heads = {id_: effect.records[id_].head for id_ in effect.claimed}
-        fresh = {id_: list(head.claims) if head is not None else [] for id_, head in heads.items()}
-        found = component.closure(connection, effect.unsettled, fresh, hub.blocked)
-        resolution = component.settle(
-            found, effect.records, link_unverified=not hub.settings.identity.enforce, blocked=hub.blocked
-        )
+    heads = {id_: effect.records[id_].head for id_ in effect.claimed}
+    fresh = {id_: list(head.claims) if head is not None else [] for id_, head in heads.items()}
+    claims.replace(connection, fresh)
+    moved = component.moved(connection, hub, linking, further=sum(map(len, fresh.values())))
+    if seeds := effect.unsettled | moved - gone:
+        found = component.closure(connection, hub, seeds)
+        resolution = component.settle(hub, found, effect.records)
         by_key = {record.key: record for record in effect.records.values()}
         for members, merges in zip(resolution.components, resolution.targets, strict=True):
             group = [by_key[key] for key in sorted(members)]
             groups[group[0].id] = group
             targets[group[0].id] = merges
             settled.update(record.id for record in group)
-        claims.replace(connection, fresh)
         refused = [(by_key[c.a].id, by_key[c.b].id, c.reason) for c in resolution.conflicts]
         claims.replace_conflicts(connection, found.intervals, refused)
     dirty_people = {effect.records[id_].person for id_ in effect.dirty - settled} - {None}

@@ -160,8 +160,8 @@ def _consent(connection: Connection, hub: Hub, undone: int, after: int, also: fr
         effect = Effect()
         effect.take(connection, bound.records | holders | also)
         ids = {one.id for one in raising}
-        consent.lock(connection, ids)
-        replay.withdraw(connection, effect, ids, keys, bound)
+        mine = {id_ for id_, key in consent.lock(connection, ids).items() if key in keys}
+        replay.withdraw(connection, effect, mine, bound)
         settle(connection, hub, effect, now=now)
     return Turn(f"consent:{last}")
 

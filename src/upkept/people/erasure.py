@@ -10,7 +10,7 @@ from upkept.people.consent import Subject, record_subject
 from upkept.people.identifiers import EMAIL, PHONE, USER_ID
 from upkept.people.values import RecordKey
 
-TombstoneKind = Literal["record", "email", "user_id", "phone"]
+TombstoneKind = Literal["record", "email", "user_id", "phone", "spared"]
 
 FIRST_PARTY: Final = frozenset({"app", "api", "csv", "console"})
 """Connections through which a person may come back to us of themselves or by our own hand."""
@@ -23,7 +23,10 @@ Lookup = Callable[[TombstoneKind, str], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """One identifier or record key that was erased at `at`. `subject` is a keyed hash; the key is never rotated."""
+    """One identifier or record key that was erased at `at`. `subject` is a keyed hash; the key is never rotated.
+
+    Kind `spared`: an identifier that was erased with somebody, and the record of somebody else who had held it before.
+    """
 
     kind: TombstoneKind
     subject: str
@@ -39,6 +42,23 @@ def tombstones(
     return [Tombstone(kind, hashed, at) for kind, hashed in sorted(buried)]
 
 
+def spared(holders: Iterable[tuple[RecordKey, tuple[str, str]]], *, at: int, subject: Subject) -> list[Tombstone]:
+    """What lets these records be, although they once stated this (kind, key), which is erased with another person."""
+    kept = {subject("spared", _spared_subject(key, claim)) for key, claim in holders}
+    return [Tombstone("spared", hashed, at) for hashed in sorted(kept)]
+
+
+def asked(key: RecordKey, claims: Iterable[tuple[str, str]], *, subject: Subject) -> set[str]:
+    """Every keyed hash that `refused` looks up for a record."""
+    stated = list(claims)
+    found = {subject("record", record_subject(key))} | {subject(kind, value) for kind, value in stated}
+    return found | {subject("spared", _spared_subject(key, claim)) for claim in stated}
+
+
+def _spared_subject(key: RecordKey, claim: tuple[str, str]) -> str:
+    return "\x1f".join((record_subject(key), *claim))
+
+
 def refused(
     key: RecordKey,
     claims: Iterable[tuple[str, str]],
@@ -52,7 +72,8 @@ def refused(
 
     `claims` are all (kind, key) it ever stated, those of the new fact included, and `created_at` the `at` of its
     first fact. A record key and a user id are erased for ever; an address or number yields to a first-party record
-    created later. A record that is covered gets a tombstone of its own, so that its other facts are refused in
+    created later. What a record once stated that is erased with somebody else does not count against it, if it was
+    spared. A record that is covered gets a tombstone of its own, so that its other facts are refused in
     whatever order they come. A part is asked about under its owner's key too.
     """
     if lookup("record", subject("record", record_subject(key))) is not None:
@@ -60,7 +81,7 @@ def refused(
     for kind, value in claims:
         buried = _KINDS.get(kind)
         erased_at = None if buried is None else lookup(buried, subject(kind, value))
-        if erased_at is None:
+        if erased_at is None or lookup("spared", subject("spared", _spared_subject(key, (kind, value)))) is not None:
             continue
         if kind == USER_ID or not first_party or created_at is None or created_at <= erased_at:
             return True

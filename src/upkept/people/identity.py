@@ -16,10 +16,18 @@ from upkept.people.values import Interval, LinkFact, RecordKey
 LARGEST_BY_WEAK_LINKS: Final = 10
 """Weak links never make a person of more counted records than this."""
 
+OLDEST_OF_AN_ADDRESS: Final = 100
+"""So many holdings of one address link anybody, the oldest; a placeholder that everybody types costs no more."""
+
 Blocked = Callable[[str, str], bool]
 """(kind, key) -> whether the identifier identifies nobody."""
 
-Reason = Literal["two_user_ids", "too_many_records", "unlinked"]
+Reason = Literal["two_user_ids", "too_many_records", "unlinked", "crowded_address"]
+
+Start = tuple[int, RecordKey]
+"""When a record began to hold an address. Holdings of one address are in this order."""
+Holding = tuple[int, RecordKey, int | None]
+"""(start, record, end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class DerivedLink(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A link that was refused, for people to look at."""
+    """A link that was refused, for people to look at; `crowded_address` names one record, as `a` and as `b`."""
 
     a: RecordKey
     b: RecordKey
@@ -66,18 +74,23 @@ class Resolution:
 
 
 def weak_links(
-    nodes: Iterable[Node], blocked: Blocked = blocklisted, *, link_unverified: bool = True
+    nodes: Iterable[Node],
+    blocked: Blocked = blocklisted,
+    *,
+    link_unverified: bool = True,
+    first_out: Mapping[str, Start] | None = None,
 ) -> list[DerivedLink]:
-    """Records that held one address at one time, each linked to the oldest that held it then: k-1 links (R13)."""
-    holders: dict[str, list[tuple[int, RecordKey, int | None]]] = {}
-    for node in nodes:
-        for i in node.intervals:
-            if i.kind == EMAIL and i.start != i.end and _counts(i.verified, node, link_unverified):
-                holders.setdefault(i.value, []).append((i.start, node.key, i.end))
+    """Records that held one address at one time, each linked to the oldest that held it then: k-1 links (R13).
+
+    Of one address the oldest `OLDEST_OF_AN_ADDRESS` holdings link. `first_out` is told at `resolve`.
+    """
+    holdings = _holdings(nodes, blocked, link_unverified)
+    out = _first_out(holdings) if first_out is None else first_out
     links: list[DerivedLink] = []
-    for address, held in holders.items():
-        if len(held) > 1 and not blocked(EMAIL, address):
-            links.extend(_to_oldest(address, held))
+    for address, held in holdings.items():
+        seated = [one for one in held if address not in out or one[:2] < out[address]]
+        if len(seated) > 1:
+            links.extend(_to_oldest(address, seated))
     return links
 
 
@@ -112,15 +125,19 @@ def resolve(
     *,
     link_unverified: bool = True,
     blocked: Blocked = blocklisted,
+    first_out: Mapping[str, Start] | None = None,
 ) -> Resolution:
     """The people these records are: constrained Kruskal over the links sorted by (strength, time, id) (R14).
+
+    `first_out` is, per crowded address, the first holding that links nobody any more. A caller that knows it may leave
+    out the other holders of an address for a record that holds it no earlier than that; else it follows from `nodes`.
 
     Of the admin links and cuts of one pair the newest counts, a cut of equal age before a link. A cut is passed only
     by strong and admin links newer than it. A teammate may have joined two app user ids: records that hold one of
     those may still follow. Links to records that were not passed in are ignored.
     """
     known = {node.key: node for node in nodes}
-    if len(known) == 1 and not links:
+    if len(known) == 1 and not links and not first_out:
         return Resolution([frozenset(known)], [[]], [])
     admin, cuts = _admin(links, known)
     forest = _Forest(known.values(), cuts, blocked)
@@ -130,9 +147,12 @@ def resolve(
     strong += [x[:4] for x in user_id_links(known.values(), blocked, link_unverified=link_unverified)]
     for at, _, a, b in sorted(strong):
         forest.join(a, b, at, guarded=True, weak=False)
-    weak = weak_links(known.values(), blocked, link_unverified=link_unverified)
+    weak = weak_links(known.values(), blocked, link_unverified=link_unverified, first_out=first_out)
     for at, _, a, b, _strong in sorted(weak):
         forest.join(a, b, at, guarded=True, weak=True)
+    holdings = _holdings(known.values(), blocked, link_unverified)
+    for address, out in (_first_out(holdings) if first_out is None else first_out).items():
+        forest.crowd_out(holdings.get(address, ()), out)
     return forest.resolution(admin)
 
 
@@ -161,7 +181,22 @@ def _counts(verified: bool, node: Node, link_unverified: bool) -> bool:
     return verified or (link_unverified and not node.anonymous)
 
 
-def _to_oldest(address: str, held: list[tuple[int, RecordKey, int | None]]) -> Iterable[DerivedLink]:
+def _holdings(nodes: Iterable[Node], blocked: Blocked, link_unverified: bool) -> dict[str, list[Holding]]:
+    """Per address that links at all, the holdings that may link."""
+    found: dict[str, list[Holding]] = {}
+    for node in nodes:
+        for i in node.intervals:
+            if i.kind == EMAIL and i.start != i.end and _counts(i.verified, node, link_unverified):
+                found.setdefault(i.value, []).append((i.start, node.key, i.end))
+    return {address: held for address, held in found.items() if not blocked(EMAIL, address)}
+
+
+def _first_out(holdings: Mapping[str, Sequence[Holding]]) -> dict[str, Start]:
+    crowded = {address: held for address, held in holdings.items() if len(held) > OLDEST_OF_AN_ADDRESS}
+    return {address: sorted(one[:2] for one in held)[OLDEST_OF_AN_ADDRESS] for address, held in crowded.items()}
+
+
+def _to_oldest(address: str, held: list[Holding]) -> Iterable[DerivedLink]:
     """By interval, not by record, so that a record that held the address twice bridges both times."""
     held.sort(key=lambda holding: holding[:2])
     earlier: deque[tuple[RecordKey, int | None]] = deque()
@@ -203,6 +238,7 @@ class _Forest:
         self.size: dict[RecordKey, int] = {}
         self.cuts = cuts
         self.refused: list[Conflict] = []
+        self.crowded: set[RecordKey] = set()
         for node in nodes:
             user_id = node.user_id
             held = user_id is not None and not blocked(USER_ID, user_id)
@@ -227,6 +263,12 @@ class _Forest:
         self.user_ids[x] |= self.user_ids.pop(y)
         self.size[x] += self.size.pop(y)
 
+    def crowd_out(self, held: Iterable[Holding], out: Start) -> None:
+        """Note who stays apart from all that link by an address, because it began to hold it too late."""
+        joined = {self.root[key] for start, key, _ in held if (start, key) < out}
+        late = {key for start, key, _ in held if (start, key) >= out}
+        self.crowded.update(key for key in late if self.root[key] not in joined)
+
     def _refusal(self, x: RecordKey, y: RecordKey, at: int, *, guarded: bool, weak: bool) -> Reason | None:
         for cut in self.cuts:
             sides = {self.root[cut.a], self.root[cut.b]}
@@ -247,6 +289,7 @@ class _Forest:
             if root == self.root[link.b]:
                 targets.setdefault(root, []).append(link.b)
         apart = {c for c in self.refused if self.root[c.a] != self.root[c.b]}
+        apart |= {Conflict(key, key, "crowded_address") for key in self.crowded}
         return Resolution(
             components=[frozenset(members) for members, _ in groups],
             targets=[targets.get(root, []) for _, root in groups],

@@ -100,14 +100,17 @@ def update(
 def within(
     connection: Connection, statement: str, values: Iterable[Any], *, kind: str = "text", extra: Sequence[Any] = ()
 ) -> list[AnyRow]:
-    """Run `statement`, whose one `{set}` stands for "is one of `values`", with `?` for each of `extra` before it."""
+    """Run `statement`, whose one `{set}` stands for "is one of `values`", with `?` for each of `extra` before it.
+
+    `{rows}` in its place stands for the values as a table `w` with the column `value`.
+    """
     wanted = list(values)
     if not wanted:
         return []
     if on_postgresql(connection):
-        sql = statement.replace("?", "%b").format(set=f"= ANY(%b::{kind}[])")
+        sql = statement.replace("?", "%b").format(set=f"= ANY(%b::{kind}[])", rows=f"unnest(%b::{kind}[]) AS w(value)")
         return list(connection.exec_driver_sql(sql, (*extra, wanted)))
-    sql = statement.format(set="IN (SELECT value FROM json_each(?))")
+    sql = statement.format(set="IN (SELECT value FROM json_each(?))", rows="json_each(?) AS w")
     return list(connection.exec_driver_sql(sql, (*extra, canonical(wanted).decode())))
 
 

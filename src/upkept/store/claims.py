@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
-from upkept.people.values import Interval, LinkFact
+from upkept.people.values import Interval, LinkFact, RecordKey
 from upkept.store import bulk, repeats
 from upkept.store.tables import claims, conflicts, identifiers, links
 
@@ -70,6 +71,76 @@ def holders(connection: Connection, wanted: Iterable[Identifier], *, verified: b
     return {
         row[0] for kind, values in by_kind.items() for row in bulk.within(connection, statement, values, extra=(kind,))
     }
+
+
+def holders_of_each(connection: Connection, wanted: Collection[Identifier]) -> dict[Identifier, set[str]]:
+    """`holders` of each of these identifiers of one kind."""
+    found: dict[Identifier, set[str]] = {one: set() for one in wanted}
+    for kind in {kind for kind, _ in wanted}:
+        statement = "SELECT value, record FROM claims WHERE kind = ? AND value {set}"
+        values = [value for other, value in wanted if other == kind]
+        for value, record in bulk.within(connection, statement, values, extra=(kind,)):
+            found[kind, value].add(record)
+    return found
+
+
+@dataclass(slots=True)
+class Oldest:
+    """The records with the oldest holdings of an address, and (start, key) of the first holding beyond them."""
+
+    records: set[str] = field(default_factory=set)
+    holdings: int = 0
+    first_out: tuple[int, RecordKey] | None = None
+
+
+def oldest(connection: Connection, addresses: Sequence[str], *, most: int, unverified: bool) -> dict[str, Oldest]:
+    """Of each address the first `most` holdings that may link (R13), by (start, record key); never more rows.
+
+    With `unverified`, mere assertions may link too, those of anonymous records excepted.
+    """
+    may = _MAY_LINK.format(sure=_KNOWN if unverified else "c.verified")
+    statement = f"""
+        WITH edge AS MATERIALIZED (
+            SELECT w.value, (SELECT c.start_at FROM claims c WHERE c.kind = 'email' AND c.value = w.value AND {may}
+            ORDER BY c.start_at LIMIT 1 OFFSET {most}) AS at FROM {{rows}}
+        )
+        SELECT e.value, e.at, c.record FROM edge e LEFT JOIN claims c ON c.kind = 'email' AND c.value = e.value
+        AND c.start_at < coalesce(e.at, {_NEVER}) AND {may}
+    """
+    found: dict[str, Oldest] = {}
+    crowded: dict[str, int] = {}
+    for address, at, record in bulk.within(connection, statement, addresses):
+        held = found.setdefault(address, Oldest())
+        if at is not None:
+            crowded[address] = at
+        if record is not None:
+            held.records.add(record)
+            held.holdings += 1
+    for address, at in sorted(crowded.items()):
+        _at_one_time(connection, found[address], address, at, most, may)
+    return found
+
+
+_NEVER = 2**63 - 1
+_MAY_LINK = "(c.end_at IS NULL OR c.end_at <> c.start_at) AND {sure}"
+_KNOWN = (
+    "(c.verified OR NOT EXISTS (SELECT 1 FROM records x WHERE x.id = c.record"
+    " AND x.connection = 'app' AND x.type = 'anonymous'))"
+)
+
+
+def _at_one_time(connection: Connection, held: Oldest, address: str, at: int, most: int, may: str) -> None:
+    """Of the holdings that began when the first one beyond the oldest did, the keys decide."""
+    statement = f"""
+        SELECT c.record, r.connection, r.type, r.source_id FROM claims c JOIN records r ON r.id = c.record
+        WHERE c.kind = 'email' AND c.value = :address AND c.start_at = :at AND {may}
+        ORDER BY r.connection, r.type, r.source_id LIMIT :most
+    """
+    room = most - held.holdings
+    rows = list(connection.execute(text(statement), {"address": address, "at": at, "most": room + 1}))
+    held.records |= {row[0] for row in rows[:room]}
+    held.holdings = most
+    held.first_out = (at, RecordKey(*rows[room][1:]))
 
 
 def current_and_past(connection: Connection, kind: str, value: str) -> tuple[set[str], set[str]]:
@@ -169,6 +240,12 @@ def conflicts_of(connection: Connection, record_ids: Iterable[str]) -> list[tupl
             for row in bulk.within(connection, f"SELECT a, b, reason FROM conflicts WHERE {side} {{set}}", wanted)
         }
     )
+
+
+def any_crowded_out(connection: Connection) -> str | None:
+    """One of the records that a crowded address leaves apart (R14)."""
+    row = connection.exec_driver_sql("SELECT a FROM conflicts WHERE a = b LIMIT 1").first()
+    return None if row is None else str(row[0])
 
 
 def remove(connection: Connection, record_ids: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
@@ -86,25 +86,23 @@ def lock(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def subjects(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """(kind, keyed hash) of whom those of the statements bind that may be withdrawn, by id: opt-outs are left out."""
-    statement = f"SELECT id, subject_kind, subject FROM consent WHERE act NOT IN ({LOWERING}) AND id {{set}}"
-    return {row[0]: (row[1], row[2]) for row in bulk.within(connection, statement, sorted(ids))}
+def raising(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """(kind, keyed hash) of whom these statements bind and who brought them, by id: opt-outs are left out."""
+    statement = f"SELECT id, subject_kind, subject, inbox_key FROM consent WHERE act NOT IN ({LOWERING}) AND id {{set}}"
+    return {row[0]: (row[1], row[2], row[3]) for row in bulk.within(connection, statement, sorted(ids))}
 
 
-def withdraw(connection: Connection, ids: Collection[str], keys: Collection[str]) -> set[str]:
-    """Take back those of the statements that the inbox rows of these keys brought and no other row said; their ids.
+def withdraw(connection: Connection, ids: Iterable[str]) -> bool:
+    """Take statements back from the rows that brought them: they go, unless another row said them too.
 
-    `ids` must be locked. No opt-out ever goes (SEMANTICS B).
+    They must be locked. No opt-out among them ever goes (SEMANTICS B). False: there was none.
     """
-    mine = f"act NOT IN ({LOWERING}) AND inbox_key {{set}}"
-    rows = bulk.within(connection, f"SELECT id FROM consent WHERE {mine}", sorted(keys))
-    brought = sorted({row[0] for row in rows} & set(ids))
+    brought = sorted(raising(connection, ids))
     passed = repeats.heirs(connection, "consent", "id {set}", brought, by="text")
-    bulk.update(connection, consent, ("id",), ("inbox_key",), [(heir.id, heir.inbox_key) for heir in passed])
-    gone = set(brought) - {heir.id for heir in passed}
-    remove(connection, gone)
-    return gone
+    rows = [(heir.id, int(heir.doc), heir.inbox_key) for heir in passed]
+    bulk.update(connection, consent, ("id",), ("at", "inbox_key"), rows)
+    remove(connection, set(brought) - {heir.id for heir in passed})
+    return bool(brought)
 
 
 def remove(connection: Connection, ids: Iterable[str]) -> set[str]:

@@ -67,9 +67,9 @@ def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
 
 def remove_by_inbox(connection: Connection, inbox_rows: Collection[int]) -> set[str]:
     """Withdraw what these inbox rows said and no other did; the records that must be folded again."""
-    _pass_on(connection, "inbox {set}", inbox_rows, by="bigint")
+    passed = _pass_on(connection, "inbox {set}", inbox_rows, by="bigint")
     statement = "DELETE FROM facts WHERE inbox {set} RETURNING record"
-    return {row[0] for row in bulk.within(connection, statement, inbox_rows, kind="bigint")}
+    return passed | {row[0] for row in bulk.within(connection, statement, inbox_rows, kind="bigint")}
 
 
 def of_run(connection: Connection, run: int) -> tuple[int, int]:
@@ -129,8 +129,9 @@ def remove_some(connection: Connection, record: str, fact_ids: Iterable[str]) ->
     bulk.change_within(connection, statement, gone, extra=(record,))
 
 
-def _pass_on(connection: Connection, where: str, values: Collection[int | str], *, by: str) -> None:
-    """What another row said too belongs to that one, and to its run."""
+def _pass_on(connection: Connection, where: str, values: Collection[int | str], *, by: str) -> set[str]:
+    """What another row said too belongs to that one, and to its run; the records concerned."""
     passed = repeats.heirs(connection, "fact", where, values, by=by)
-    rows = [(heir.record, heir.id, heir.inbox, heir.run) for heir in passed]
-    bulk.update(connection, facts, ("record", "fact_id"), ("inbox", "run"), rows)
+    rows = [(heir.record, heir.id, int(heir.doc), heir.inbox, heir.run) for heir in passed]
+    bulk.update(connection, facts, ("record", "fact_id"), ("at", "inbox", "run"), rows)
+    return {heir.record for heir in passed}

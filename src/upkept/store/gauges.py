@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, inspect
 
-from upkept.store import alerts, bulk, jobs, meta, tables
+from upkept.store import alerts, bulk, jobs, meta, pruning, tables
 
 Counts = dict[tuple[str, ...], int]
 
@@ -16,7 +16,8 @@ class Gauges:
     """`inbox` and `outbox` are (connection or destination, state) to rows, `alerts` (connection,) to how many stand.
 
     `oldest` is when the longest waiting inbox row was received. `deaf_since` tells by worker when a pulse
-    was sent that it has not heard, None if it hears. `clock_clamped` counts facts since the installation.
+    was sent that it has not heard, None if it hears. `clock_clamped` counts facts since the installation, `pruned`
+    deliveries and events.
     """
 
     inbox: Counts
@@ -25,6 +26,7 @@ class Gauges:
     alerts: Counts
     deaf_since: dict[str, int | None]
     clock_clamped: int
+    pruned: dict[str, int]
 
 
 CLAMPED = "clock_clamped"
@@ -53,6 +55,7 @@ def gauges(connection: Connection) -> Gauges:
         alerts=standing,
         deaf_since={name: jobs.unheard_since(connection, name) for name in WORKERS},
         clock_clamped=int(meta.read(connection, CLAMPED) or 0),
+        pruned=pruning.counts(connection),
     )
 
 

@@ -27,25 +27,23 @@ class Slot:
     holder: str
 
 
-def lease(
-    connection: Connection, account: str, endpoint: str, *, calls: int, interval: float, now: int, latest: int
-) -> int | None:
+def lease(connection: Connection, account: str, *, calls: int, interval: float, now: int, latest: int) -> int | None:
     """Own a stretch of `calls` times `interval` microseconds; its start, or None if it would begin after `latest`."""
     on_postgresql = bulk.on_postgresql(connection)
     greatest, mark = ("greatest", "%b") if on_postgresql else ("max", "?")
     length = round(calls * interval)
     row = connection.exec_driver_sql(
-        f"INSERT INTO quotas (account, endpoint, free_at) VALUES ({mark}, {mark}, {int(now) + length}) "
-        f"ON CONFLICT (account, endpoint) DO UPDATE SET free_at = {greatest}(quotas.free_at, {int(now)}) + {length} "
+        f"INSERT INTO quotas (account, free_at) VALUES ({mark}, {int(now) + length}) "
+        f"ON CONFLICT (account) DO UPDATE SET free_at = {greatest}(quotas.free_at, {int(now)}) + {length} "
         f"WHERE quotas.free_at <= {int(latest)} RETURNING free_at",
-        (account, endpoint),
+        (account,),
     ).first()
     return None if row is None else int(row[0]) - length
 
 
-def free_at(connection: Connection, account: str, endpoint: str) -> int:
+def free_at(connection: Connection, account: str) -> int:
     """When the next call of this account could be leased; 0 if there was none yet."""
-    query = quotas.select().where(quotas.c.account == account, quotas.c.endpoint == endpoint)
+    query = quotas.select().where(quotas.c.account == account)
     row = connection.execute(query).first()
     return row.free_at if row else 0
 
@@ -54,8 +52,8 @@ def hold(connection: Connection, account: str, *, until: int) -> None:
     """The vendor said when to come back: no worker gets a call of this account before `until`."""
     greatest = "greatest" if bulk.on_postgresql(connection) else "max"
     bulk.insert(
-        connection, quotas, ("account", "endpoint", "free_at"), [(account, "", until)],
-        conflict=f"(account, endpoint) DO UPDATE SET free_at = {greatest}(quotas.free_at, excluded.free_at)",
+        connection, quotas, ("account", "free_at"), [(account, until)],
+        conflict=f"(account) DO UPDATE SET free_at = {greatest}(quotas.free_at, excluded.free_at)",
     )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ Kind = Literal["fact", "event", "link", "consent"]
 Place = tuple[str, str]
 """(record id, id of what was said). A link stands at its first record; consent names none in the clear ("")."""
 Told = tuple[str, str, int, str]
-"""(record id, id, inbox row, what the id does not tell): an event's name, time and metadata, a link's reason."""
+"""(record id, id, inbox row, what the id does not tell): of an event its name, time and metadata, of a link the reason,
+of a fact or a consent statement its effective time, for that is never later than the arrival of the row (R3)."""
 
 _PLACES: Final[Mapping[Kind, tuple[str, str, str]]] = {
     "fact": ("facts", "record", "fact_id"),

@@ -111,7 +111,7 @@ class LentContext:
     def warning(self, event: str, /, **context: object) -> None:
         self.lines.append(f"{event} {context}")
 
-    def permit(self, n: int = 1, *, endpoint: str = "") -> None:
+    def permit(self, n: int = 1) -> None:
         pass
 
     def slot(self) -> AbstractContextManager[None]:

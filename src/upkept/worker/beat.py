@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from upkept.flow import runs, segments, sweep
+from upkept.flow import alarm, prune, runs, segments, sweep
 from upkept.flow.bells import TaskName
 from upkept.flow.compact import compact
 from upkept.flow.hub import Hub
@@ -38,6 +38,8 @@ SHARE: Final = 4.0
 """Seconds of one tick that a longer job gets; it goes on in the next one."""
 COMPACTED: Final = 100
 """Records whose old facts are compacted in one transaction."""
+PRUNED: Final = 100
+"""Deliveries or events that are looked at in one transaction."""
 
 NO_VENDOR: Final[tuple[TaskName, ...]] = ("apply",)
 """The steps that ask no vendor anything."""
@@ -113,13 +115,28 @@ def compacting(hub: Hub, _ringer: Ringer) -> Steps:
         yield
 
 
+def pruning(hub: Hub, _ringer: Ringer) -> Steps:
+    """Prune deliveries and events of long ago, until none is left."""
+    for step in (prune.deliveries, prune.events):
+        while step(hub, now=clock(), limit=PRUNED):
+            yield
+
+
+def looking_for_shared_addresses(hub: Hub, _ringer: Ringer) -> Steps:
+    """Tell of an address that so many claim that it links nobody any more (R14), and when that is over."""
+    alarm.shared_addresses(hub, now=clock())
+    yield
+
+
 OF_THE_WORKER: Final = (Job("sweep", TICK, sweeping),)
 OF_THE_COURIER: Final = (
     Job("sweep", TICK, sweeping_vendors_too),
     Job("pulse", pulse.EVERY, pulsing),
     Job("pulls", 15.0, pulling),
     Job("segments", 10.0, asking_the_time),
+    Job("shared addresses", 60.0, looking_for_shared_addresses),
     Job("floor", 86_400.0, compacting),
+    Job("prune", 86_400.0, pruning),
 )
 
 

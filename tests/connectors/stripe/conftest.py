@@ -35,7 +35,7 @@ class Ledgered:
 
     offset: float = 0.0
     at: float | None = None
-    permits: list[str] = field(default_factory=list)
+    permits: int = 0
     open_slots: int = 0
     slots: int = 0
     kept: Kept = field(default_factory=Kept)
@@ -49,8 +49,8 @@ class Ledgered:
     def log(self) -> Log:
         return self.kept
 
-    def permit(self, n: int = 1, *, endpoint: str = "") -> None:
-        self.permits.extend([endpoint] * n)
+    def permit(self, n: int = 1) -> None:
+        self.permits += n
 
     @contextmanager
     def slot(self) -> Iterator[None]:

@@ -73,7 +73,7 @@ def test_a_customer_is_read_with_subscriptions_and_card_in_one_call(
     assert shown["invoice_settings"]["default_payment_method"]["card"]["last4"] == "4242"
     assert abs(body["read_at"] - datetime.now(UTC).timestamp()) < 3
     assert fake.stats()["calls"] == {**before, "GET /v1/customers/{id}": 1}
-    assert (ctx.permits, ctx.slots) == (["customers.retrieve"], 1)
+    assert (ctx.permits, ctx.slots) == (1, 1)
 
 
 def test_two_states_read_in_one_second_are_two_reads(fake: FakeStripe, config: StripeConfig, ctx: Any) -> None:
@@ -155,7 +155,7 @@ def test_a_thin_event_is_completed_by_its_snapshot_twin(fake: FakeStripe, config
     event = fetch(thin(fake, "customer.updated"), config, ctx)
     assert (event.id, event.kind, event.thin) == (twin.id, "customer.updated", False)
     assert opened(event)["data"]["previous_attributes"] == {"name": None}
-    assert ctx.permits == ["v2.core.events.retrieve", "events.retrieve"]
+    assert ctx.permits == 2
 
 
 @pytest.mark.parametrize(

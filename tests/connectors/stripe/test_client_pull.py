@@ -286,10 +286,7 @@ def test_every_call_has_a_permit_a_slot_and_the_pinned_version(
     fake.seed(customers=250, subscriptions=1)
     list(pull(None, config, ctx))
     calls = fake.stats()["calls"]
-    assert len(ctx.permits) == ctx.slots == sum(calls.values()) == 7
-    assert ctx.permits == [
-        "accounts.retrieve", *["customers.list"] * 3, "subscriptions.list", "invoices.list", "charges.list",
-    ]  # fmt: skip
+    assert ctx.permits == ctx.slots == sum(calls.values()) == 7
     assert ctx.open_slots == 0
     assert {one["version"] for one in fake.control("GET", "/_requests")["requests"]} == {"2026-10-28.endive"}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.connectors.stripe.shapes import item, parts, price, subscription
 
-from upkept_stripe.discounts import net
+from upkept_stripe.discounts import net, terms
 from upkept_stripe.money import THREE_DECIMAL, ZERO_DECIMAL, decimal_ratio, major
 from upkept_stripe.parts import GROSS
 
@@ -112,7 +112,7 @@ def coupon(**more: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_month_of_a_subscription(made: dict[str, Any], monthly: int | None) -> None:
     (part,) = parts(made)
-    assert (None if part.fields[GROSS] is None else net(part.fields)) == monthly
+    assert (None if part.fields[GROSS] is None else net(part.fields, {})) == monthly
 
 
 def folded(*told: dict[str, Any]) -> dict[str, Any]:
@@ -129,22 +129,51 @@ NAMED = subscription(item(), discounts=["di_1"])
 
 
 def test_an_event_that_names_discounts_by_id_alone_undoes_none() -> None:
-    assert net(folded(SHOWN, NAMED)) == net(folded(NAMED, SHOWN)) == 750
+    assert net(folded(SHOWN, NAMED), {}) == net(folded(NAMED, SHOWN), {}) == 750
     dearer = subscription(item(price=price(2000)), discounts=["di_1"])
-    assert net(folded(SHOWN, dearer)) == 1500
+    assert net(folded(SHOWN, dearer), {}) == 1500
 
 
 @pytest.mark.parametrize("after", [[], ["di_2"], None])
 def test_a_discount_that_is_over_takes_nothing_off(after: list[str] | None) -> None:
-    assert net(folded(SHOWN, subscription(item(), discounts=after))) == 1000
+    assert net(folded(SHOWN, subscription(item(), discounts=after)), {}) == 1000
 
 
 def test_several_discounts_count_together_whether_named_or_shown() -> None:
     both = [{"id": "di_1", "coupon": coupon(percent_off=50)}, {"id": "di_2", "coupon": coupon(amount_off=100)}]
-    assert net(folded(subscription(item(), discounts=both))) == 400
-    assert net(folded(subscription(item(), discounts=both), subscription(item(), discounts=["di_2", "di_1"]))) == 400
+    assert net(folded(subscription(item(), discounts=both)), {}) == 400
+    assert (
+        net(folded(subscription(item(), discounts=both), subscription(item(), discounts=["di_2", "di_1"])), {}) == 400
+    )
 
 
 def test_a_discount_in_both_of_its_old_places_is_one() -> None:
     inline = {"id": "di_1", "coupon": coupon(percent_off=25.0)}
-    assert net(folded(subscription(item(), discount=inline, discounts=["di_1"]))) == 750
+    assert net(folded(subscription(item(), discount=inline, discounts=["di_1"])), {}) == 750
+
+
+@pytest.mark.parametrize(
+    ("of_customer", "made", "monthly"),
+    [
+        ({"_po": 25.0}, subscription(item()), 750),
+        ({"_po": 33.3}, subscription(item(price=price(12000, "year"))), 667),
+        ({"_ao": 300, "_c": "usd"}, subscription(item()), 700),
+        ({"_ao": 300, "_c": "eur"}, subscription(item()), 1000),
+        ({"_ao": 2400, "_c": "usd"}, subscription(item(price=price(12000, "year"))), 800),
+        ({"_ao": 5000, "_c": "usd"}, subscription(item()), 0),
+        ({"_po": None, "_ao": None}, subscription(item()), 1000),
+        ({"_po": 50}, subscription(item(), discounts=["di_1"]), 1000),
+        ({"_po": 50}, subscription(item(), discounts=[{"id": "di_1", "coupon": coupon(percent_off=25.0)}]), 750),
+    ],
+)
+def test_the_customers_coupon_comes_off_what_has_no_discount_of_its_own(
+    of_customer: dict[str, Any], made: dict[str, Any], monthly: int
+) -> None:
+    (part,) = parts(made)
+    assert net(part.fields, of_customer) == monthly
+
+
+def test_of_a_coupon_that_does_not_recur_nothing_is_kept_but_its_name() -> None:
+    kept = terms(coupon(id="ONCE", percent_off=50, amount_off=None, currency="usd", duration="once"))
+    assert kept == {"_co": "ONCE", "_po": None, "_ao": None, "_c": "usd"}
+    assert terms(coupon(id="A", amount_off=500, currency="usd", duration="repeating"))["_ao"] == 500

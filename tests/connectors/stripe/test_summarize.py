@@ -20,11 +20,12 @@ from tests.connectors.stripe.shapes import (
     parts,
     price,
     read,
+    said,
     subscription,
     summary,
 )
 
-from upkept.contract import Part, RecordRef, Summary
+from upkept.contract import Fact, Part, RecordRef, Summary
 from upkept_stripe import connector
 from upkept_stripe.fields import FIELDS
 from upkept_stripe.summarize import OF_MAIN_SUBSCRIPTION, summarize
@@ -130,6 +131,41 @@ def test_several_subscriptions_add_up() -> None:
     assert context["stripe_currency"] == "usd"
     assert context["stripe_subscriptions_count"] == 6
     assert context["stripe_active_subscriptions_count"] == 4
+
+
+LOYAL = {"id": "LOYAL", "object": "coupon", "duration": "forever", "percent_off": 10.0}
+
+
+def coupon_told(coupon: Any, kind: str = "created") -> list[Any]:
+    shown = {"id": "di_1", "object": "discount", "customer": "cus_9", "subscription": None}
+    return said(event(f"customer.discount.{kind}", {**shown, "source": {"type": "coupon", "coupon": coupon}}))
+
+
+def test_the_customers_coupon_comes_off_every_subscription_without_a_discount() -> None:
+    own = {"id": "di_9", "coupon": {**LOYAL, "id": "HALF", "percent_off": 50}}
+    bought = parts(subscription(id="sub_a"), subscription(id="sub_b"), subscription(id="sub_c", discounts=[own]))
+    on_customer, of_coupon = coupon_told(LOYAL)
+    held = [*bought, Part(ref=of_coupon.record, fields=of_coupon.fields, deleted=False)]
+    assert summary(held, on_customer.fields)["stripe_mrr"] == 23.0
+    assert of_coupon.record in summarize(on_customer.fields, held)["stripe_mrr"].used
+    (other,) = coupon_told("WINTER", "updated")
+    assert other.fields["stripe_coupon"] == "WINTER"
+    assert summary(held, other.fields)["stripe_mrr"] == 25.0, "what WINTER takes off nobody said"
+    (ended,) = coupon_told("LOYAL", "deleted")
+    assert (ended.fields["stripe_coupon"], ended.sequence < on_customer.sequence) == (None, True)
+    assert summary(held, ended.fields)["stripe_mrr"] == 25.0
+
+
+def test_a_coupon_reads_the_same_in_every_shape_of_the_customer() -> None:
+    inline = {"object": "discount", "customer": "cus_9", "start": T0, "end": None}
+    for shown in ({"coupon": LOYAL}, {"id": "di_1", "source": {"coupon": LOYAL, "type": "coupon"}}):
+        made: list[Any] = said(event("customer.updated", customer(discount={**inline, **shown})))
+        assert [one.fields.get("stripe_coupon", one.fields.get("_co")) for one in made] == ["LOYAL", "LOYAL"]
+    (named,) = said(event("customer.updated", customer(discount={**inline, "source": {"coupon": "LOYAL"}})))
+    assert isinstance(named, Fact)
+    assert named.fields["stripe_coupon"] == "LOYAL"
+    assert fact(event("customer.updated", customer(discount=None))).fields["stripe_coupon"] is None
+    assert "stripe_coupon" not in fact(event("customer.updated", customer())).fields
 
 
 def test_revenue_of_one_that_is_over_is_zero_and_not_unknown() -> None:

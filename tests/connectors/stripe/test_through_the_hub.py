@@ -94,6 +94,7 @@ def test_what_a_support_team_reads(hub: Hub) -> None:
         "stripe_account_balance": 5.0,
         "stripe_delinquent": True,
         "stripe_default_payment_method": "pm_1",
+        "stripe_coupon": None,
         "stripe_subscription_status": "active",
         "stripe_plan": "Seat",
         "stripe_plan_price": 10.0,

@@ -108,7 +108,8 @@ Index(
     sqlite_where=text("NOT part"),
 )
 
-# Who held which identifier when; and the rows that two workers lock to see each other's claims.
+# Who held which identifier when; and the rows that two workers lock to see each other's claims. The key finds the
+# oldest holdings of an address without the others.
 claims = Table(
     "claims",
     metadata,
@@ -118,7 +119,7 @@ claims = Table(
     Column("start_at", Time, nullable=False),
     Column("end_at", Time),
     flag("verified", default=True),
-    PrimaryKeyConstraint("kind", "value", "record", "start_at"),
+    PrimaryKeyConstraint("kind", "value", "start_at", "record"),
 )
 Index("claims_record", claims.c.record)
 identifiers = Table(
@@ -158,6 +159,7 @@ conflicts = Table(
     PrimaryKeyConstraint("a", "b"),
 )
 Index("conflicts_b", conflicts.c.b)
+Index("conflicts_crowded", conflicts.c.a, postgresql_where=text("a = b"), sqlite_where=text("a = b"))
 
 # The further rows that said what was known already, facts, links, events and consent; told at `store.repeats`.
 repeats = Table(

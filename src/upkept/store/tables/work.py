@@ -99,10 +99,8 @@ walked = Table(
 quotas = Table(
     "quotas",
     metadata,
-    Column("account", Bytewise, nullable=False),
-    Column("endpoint", Bytewise, nullable=False),
+    Column("account", Bytewise, primary_key=True),
     Column("free_at", Time, nullable=False),
-    PrimaryKeyConstraint("account", "endpoint"),
 )
 slots = Table(
     "slots",

@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("start_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("end_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("verified", sa.Boolean(), server_default=sa.text("true"), nullable=False),
-        sa.PrimaryKeyConstraint("kind", "value", "record", "start_at"),
+        sa.PrimaryKeyConstraint("kind", "value", "start_at", "record"),
     )
     op.create_index("claims_record", "claims", ["record"], unique=False)
     op.create_table(
@@ -53,6 +53,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("a", "b"),
     )
     op.create_index("conflicts_b", "conflicts", ["b"], unique=False)
+    op.create_index(
+        "conflicts_crowded",
+        "conflicts",
+        ["a"],
+        unique=False,
+        postgresql_where=sa.text("a = b"),
+        sqlite_where=sa.text("a = b"),
+    )
     op.create_table(
         "connections",
         sa.Column("name", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
@@ -253,9 +261,8 @@ def upgrade() -> None:
     op.create_table(
         "quotas",
         sa.Column("account", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.Column("endpoint", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
         sa.Column("free_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.PrimaryKeyConstraint("account", "endpoint"),
+        sa.PrimaryKeyConstraint("account"),
     )
     op.create_table(
         "readbacks",
@@ -503,6 +510,12 @@ def downgrade() -> None:
     op.drop_index("consent_inbox", table_name="consent")
     op.drop_table("consent")
     op.drop_table("connections")
+    op.drop_index(
+        "conflicts_crowded",
+        table_name="conflicts",
+        postgresql_where=sa.text("a = b"),
+        sqlite_where=sa.text("a = b"),
+    )
     op.drop_index("conflicts_b", table_name="conflicts")
     op.drop_table("conflicts")
     op.drop_index("claims_record", table_name="claims")
