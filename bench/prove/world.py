@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import delete, select
-from tests.model.histories import SURVIVES, Cut, Element, Erase, Merge, Say, misreadings, summarize
+from tests.model.histories import SURVIVES, Cut, Element, Erase, Merge, Say, combine, misreadings, summarize
 
 from upkept.contract import AnyConnector, Connector, FieldMap, RawEvent, Statement
 from upkept.flow import erase, link
@@ -61,6 +61,7 @@ def _vendor(name: str) -> AnyConnector:
         lowering=frozenset({STATEMENTS}),
         survives=SURVIVES.get(name, frozenset()),
         summarize=(lambda fields, parts: summarize(fields, parts)) if name == "bill" else None,
+        combine=(lambda records: combine(records)) if name == "bill" else None,
         parts=frozenset({"plan"}) if name == "bill" else frozenset(),
     )
 

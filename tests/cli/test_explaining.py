@@ -24,3 +24,16 @@ def test_a_moment_in_unix_seconds_is_shown_with_its_date(
 ) -> None:
     show_attribute(name, {"value": value, "source": "stripe", "at": "2026-01-01T00:00:00Z", "rule": "lww", "lost": []})
     assert capsys.readouterr().out.splitlines()[0] == f"{name} = {shown}"
+
+
+def test_a_combined_value_is_shown_with_what_it_was_made_of(capsys: pytest.CaptureFixture[str]) -> None:
+    at = "2026-01-01T00:00:00Z"
+    share = {"type": "customer", "id": "cus_1", "value": 30.0, "at": at}
+    made = {"value": 42.0, "source": "stripe", "at": at, "rule": "combined", "lost": []}
+    show_attribute("stripe_mrr", {**made, "made_of": [share, {**share, "id": "cus_2", "value": 12.0}]})
+    assert capsys.readouterr().out.splitlines() == [
+        "stripe_mrr = 42.0",
+        f"  stripe said so at {at} (rule: combined)",
+        f"  made of 30.0 of cus_1 at {at}",
+        f"  made of 12.0 of cus_2 at {at}",
+    ]

@@ -14,8 +14,8 @@ element repeated any number of times, must give the same store. The elements:
     records had stated so far. What an erasure covers is decided once, when it is made, and stays that in any replay.
 
 Record keys are tuples (connection, type, id). All times lie on at most 40 distinct seconds, so ties abound. The
-connections are `CONNECTIONS`; `bill` has parts (`plan`) and `summarize`; `SURVIVES` names what outlives a vendor
-delete. Each part names its owner at least once, in whichever fact that may be.
+connections are `CONNECTIONS`; `bill` has parts (`plan`), `summarize` and `combine`; `SURVIVES` names what outlives a
+vendor delete. Each part names its owner at least once, in whichever fact that may be.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from upkept.contract import (
     Said,
     Summary,
     TimelineEvent,
+    Whole,
 )
 
 Key = tuple[str, str, str]
@@ -80,15 +81,31 @@ History = list[Element]
 
 
 def summarize(fields: Mapping[str, Said], parts: Iterable[Part]) -> Mapping[str, Summary]:
-    """What `bill` says over its plans: the sum of the live ones' amounts, and the sum of all there ever were."""
+    """What `bill` says over its plans: the sum of the live ones' amounts, and the sum of all there ever were.
+
+    How many it took is a note to `combine`.
+    """
     found = sorted(parts, key=lambda part: part.ref)
     alive = [part for part in found if not part.deleted]
     summary = {}
     if alive:
         summary["bill_mrr"] = Summary(value=_sum(alive), used=tuple(part.ref for part in alive))
     if found:
-        summary["bill_total"] = Summary(value=_sum(found), used=tuple(part.ref for part in found))
+        used = tuple(part.ref for part in found)
+        summary |= {"bill_total": Summary(value=_sum(found), used=used), "_plans": Summary(value=len(found), used=used)}
     return summary
+
+
+def combine(records: Iterable[Whole]) -> Mapping[str, Summary]:
+    """What `bill` says over the customers of one person: the sums added up, the score of the one with most plans."""
+    ranked = sorted(records, key=lambda one: (-int(str(one.summary.get("_plans", 0))), one.ref))
+    score = ranked[0].fields.get("score", WITHDRAWN)
+    combined = {"score": Summary(value=score, used=tuple(one.ref for one in ranked))}
+    for name in ("bill_mrr", "bill_total"):
+        shares = {one.ref: share for one in ranked if isinstance(share := one.summary.get(name), int)}
+        if shares:
+            combined[name] = Summary(value=sum(shares.values()), used=tuple(shares))
+    return combined
 
 
 def history(seed: int) -> History:

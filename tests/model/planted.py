@@ -7,8 +7,10 @@ from typing import Any
 
 from tests.model.pure import Hub
 
+from upkept.people.derive import RecordView
 from upkept.people.facts import Admitted
 from upkept.people.fold import advance
+from upkept.people.together import NO_JOINTS, Joints
 from upkept.people.values import LinkFact
 
 
@@ -76,6 +78,13 @@ class OptOutOnAddressOnly(Hub):
         super().take((said, named))
 
 
+class EachAlone(Hub):
+    """Two records of one connection are merged as if they were of different ones."""
+
+    def _joints(self, records: list[RecordView]) -> Joints:
+        return NO_JOINTS
+
+
 BUGS: tuple[type[Hub], ...] = (
     ArrivalOrder,
     NoTieBreak,
@@ -84,4 +93,5 @@ BUGS: tuple[type[Hub], ...] = (
     NoTombstone,
     GuardOnArrival,
     OptOutOnAddressOnly,
+    EachAlone,
 )

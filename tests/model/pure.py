@@ -6,20 +6,21 @@ it, and the real store, with the reference model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from tests.model.histories import FIRST_PARTY, SURVIVES, Cut, Element, Erase, Merge, summarize
+from tests.model.histories import FIRST_PARTY, SURVIVES, Cut, Element, Erase, Merge, combine, summarize
 
-from upkept.contract import Consent, Fact, Link, Part, RecordRef, TimelineEvent
+from upkept.contract import Consent, Fact, Link, Part, RecordRef, Summary, TimelineEvent, Whole
 from upkept.people.consent import ConsentFact, admit_consent, decide, subjects
-from upkept.people.derive import RecordView, derive, summarized
+from upkept.people.derive import RecordView, derive
 from upkept.people.erasure import Tombstone, refused, tombstones
-from upkept.people.facts import Admitted, admin_link, admit, admit_link, canonical, decode
-from upkept.people.fold import Head, advance, fold, live
+from upkept.people.facts import Admitted, admin_link, admit, admit_link, canonical, decode, encode
+from upkept.people.fold import Cell, Head, advance, fold, live
 from upkept.people.identity import Node, resolve
+from upkept.people.together import Joints, joined, newest_of
 from upkept.people.values import AdmittedFact, LinkFact, RecordKey
 
 UNCOUNTED = frozenset({"api", "console", "csv", "rules"})
@@ -94,7 +95,7 @@ class Hub:
             said = self._binding(records)
             found.append(
                 {
-                    "person": derive(records, targets=targets).doc(),
+                    "person": derive(records, targets=targets, joints=self._joints(records)).doc(),
                     "consent": {topic: decide(said, topic=topic).state for topic in ("*", "news")},
                 }
             )
@@ -160,22 +161,43 @@ class Hub:
     def _view(self, key: RecordKey) -> RecordView:
         head = self.heads.get(key, Head())
         survives = SURVIVES.get(key.connection, frozenset())
-        cells = live(head, survives=survives, summary=self._summary(key, head))
+        cells = live(head, survives=survives, summary=self._summarized(key, head))
         return RecordView(key, "", 0, cells, head.deleted, head.makes_user, head.user_id, head.claims)
 
-    def _summary(self, key: RecordKey, head: Head) -> dict[str, Any]:
-        if key.connection != "bill":
-            return {}
-        heads = {
+    def _summarized(self, key: RecordKey, head: Head) -> dict[str, Cell]:
+        newest = {ref: part.newest for ref, part in self._parts(key).items()}
+        cells = {}
+        for name, one in self._summary(key).items():
+            stamp = newest_of(one.used, newest, head.newest)
+            if stamp is not None and not name.startswith("_"):
+                cells[name] = Cell(encode(one.value), stamp, stamp)
+        return cells
+
+    def _parts(self, key: RecordKey) -> dict[RecordRef, Head]:
+        return {
             RecordRef(part.type, part.id): self.heads[part]
             for part in self.owners
-            if self.heads[part].owner == (key.type, key.id)
+            if part.connection == key.connection and self.heads[part].owner == (key.type, key.id)
         }
+
+    def _summary(self, key: RecordKey) -> Mapping[str, Summary]:
         parts = [
             Part(ref=ref, fields={n: decode(c.value) for n, c in h.cells.items()}, deleted=h.deleted)
-            for ref, h in heads.items()
+            for ref, h in self._parts(key).items()
         ]
-        return summarized(summarize({}, parts), {ref: h.newest for ref, h in heads.items()}, head.newest)
+        return summarize({}, parts)
+
+    def _joints(self, records: list[RecordView]) -> Joints:
+        bill = [view for view in records if view.key.connection == "bill"]
+        living = {RecordRef(view.key.type, view.key.id): view for view in bill if not view.deleted}
+        if len(bill) < 2 or not living:
+            return {}
+        wholes = [self._whole(ref, view.key) for ref, view in living.items()]
+        return {"bill": joined(combine(wholes), {ref: view.cells for ref, view in living.items()})}
+
+    def _whole(self, ref: RecordRef, key: RecordKey) -> Whole:
+        fields = {n: decode(c.value) for n, c in self.heads.get(key, Head()).cells.items()}
+        return Whole(ref=ref, fields=fields, summary={n: one.value for n, one in self._summary(key).items()})
 
     def _node(self, view: RecordView) -> Node:
         anonymous = view.key[:2] == ("app", "anonymous")

@@ -19,11 +19,12 @@ from tests.model.histories import (
     History,
     Key,
     Say,
+    combine,
     summarize,
 )
 from tests.model.reference_links import anonymous, components, links_of
 
-from upkept.contract import WITHDRAWN, Consent, Fact, Part, RecordRef, TimelineEvent
+from upkept.contract import WITHDRAWN, Consent, Fact, Part, RecordRef, TimelineEvent, Whole
 
 __all__ = ["consent", "consents_of", "digest", "encoded", "people"]
 
@@ -55,7 +56,7 @@ def people(history: History, *, enforced: bool = False) -> list[Doc]:
     groups, targets = components(records, links, enforced=enforced)
     found = [
         {
-            "person": person([records[key] for key in sorted(group)], merges),
+            "person": person(together([records[key] for key in sorted(group)]), merges),
             "consent": {topic: consent([records[key] for key in group], consents, topic) for topic in ("*", "news")},
         }
         for group, merges in zip(groups, targets, strict=True)
@@ -159,16 +160,19 @@ def record(key: Key, facts: list[Doc]) -> Doc:
         said = sorted((f for f in facts if f["key"] == plan), key=lambda f: f["order"])
         fields = {name: cell["value"] for name, cell in cells_of(said).items()}
         parts.append((Part(ref=RecordRef(*plan[1:]), fields=fields, deleted=is_deleted(said)), said[-1]["order"]))
-    if key[0] == "bill":
-        for name, summary in summarize({}, [part for part, _ in parts]).items():
-            newest = max(order for part, order in parts if part.ref in summary.used)
-            cells[name] = {"value": summary.value, "since": newest}
+    own = {name: cell["value"] for name, cell in cells.items()}
+    summary = summarize({}, [part for part, _ in parts]) if key[0] == "bill" else {}
+    for name, one in summary.items():
+        if not name.startswith("_"):
+            newest = max(order for part, order in parts if part.ref in one.used)
+            cells[name] = {"value": one.value, "since": newest}
     if deleted:
         cells = {name: cell for name, cell in cells.items() if name in SURVIVES.get(key[0], ())}
     ids = [f["doc"]["c"]["user_id"] for f in mine if f["doc"].get("c", {}).get("user_id") is not None]
     return {
         "key": key,
         "cells": cells,
+        "whole": Whole(ref=RecordRef(*key[1:]), fields=own, summary={name: one.value for name, one in summary.items()}),
         "deleted": deleted,
         "user": any(f["doc"].get("u") for f in mine),
         "user_id": ids[-1] if ids else None,
@@ -243,6 +247,31 @@ def intervals(facts: list[Doc]) -> list[Doc]:
 
 
 # R4. The person
+
+
+def together(records: list[Doc]) -> list[Doc]:
+    """Where `bill` has several records of a person, what the living ones say together stands for what each says."""
+    mine = [r for r in records if r["key"][0] == "bill"]
+    living = [r for r in mine if not r["deleted"]]
+    if len(mine) < 2 or not living:
+        return records
+    joint = {}
+    for name, one in combine([r["whole"] for r in living]).items():
+        used = [r for r in living if r["whole"].ref in one.used]
+        told = [order for r in used for order in told_at(name, r)] or [o for r in living for o in told_at("", r)]
+        if told:
+            joint[name] = {"value": value_of(one.value), "since": max(told)}
+    found = []
+    for r in records:
+        cells = {name: cell for name, cell in r["cells"].items() if r not in mine or name not in joint}
+        found.append({**r, "cells": {**cells, **joint} if r is mine[0] else cells})
+    return found
+
+
+def told_at(name: str, record: Doc) -> list[Any]:
+    """When a record said this; one that never did counts by its newest word."""
+    cells = record["cells"]
+    return [cells[name]["since"]] if name in cells else [max(c["since"] for c in cells.values())] if cells else []
 
 
 def person(records: list[Doc], targets: list[Key]) -> Doc:

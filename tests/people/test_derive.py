@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upkept.contract import RecordRef, Summary
 from upkept.people.derive import (
     DEFAULT_POLICIES,
     Explained,
@@ -20,7 +19,6 @@ from upkept.people.derive import (
     RecordView,
     derive,
     explain,
-    summarized,
 )
 from upkept.people.facts import canonical
 from upkept.people.fold import Cell, fold, live
@@ -196,31 +194,14 @@ def test_any_order_of_records_gives_one_person_and_explain_agrees(
     assert explain(records, ORDER) == explained
 
 
-def test_a_summary_takes_the_newest_stamp_among_the_parts_it_used() -> None:
-    refs = [RecordRef("subscription", n) for n in "abc"]
-    newest = dict(zip(refs, (Stamp(1, 1, 0, "a"), Stamp(5, 1, 0, "b"), Stamp(9, 1, 0, "c")), strict=True))
-    own = Stamp(3, 1, 0, "d")
-    summary = {
-        "mrr": Summary(value=6.0, used=(refs[0], refs[1])),
-        "none": Summary(value=None, used=()),
-        "withdrawn": Summary(value="x", used=(RecordRef("subscription", "gone"),)),
-    }
-    cells = summarized(summary, newest, own)
-    assert {name: (cell.value, cell.since.at) for name, cell in cells.items()} == {
-        "mrr": (6.0, 5),
-        "none": (None, 3),
-        "withdrawn": ("x", 3),
-    }
-    assert summarized({"none": summary["none"]}, newest, None) == {}
-    record = fold([AdmittedFact("1", 99, 1, 0, {"f": {"mrr": 1, "name": "Ann"}})])
-    shown = live(record, survives=frozenset(), summary=cells)
-    assert (shown["mrr"].value, shown["name"].value) == (6.0, "Ann"), "a summary replaces what the record itself says"
-
-
-def test_a_deleted_record_shows_only_the_summaries_that_survive() -> None:
-    head = fold([AdmittedFact("1", 1, 1, 0, {"f": {"name": "Ann"}}), AdmittedFact("2", 2, 1, 0, {"d": True})])
-    summary = summarized({n: Summary(value=1, used=()) for n in ("mrr", "lifetime")}, {}, head.newest)
-    assert live(head, survives=frozenset({"lifetime"}), summary=summary).keys() == {"lifetime"}
+def test_a_summary_replaces_what_the_record_itself_says_and_after_a_delete_survives_or_goes() -> None:
+    stamp = Stamp(3, 1, 0, "d")
+    summary = {name: Cell(6, stamp, stamp) for name in ("mrr", "lifetime")}
+    head = fold([AdmittedFact("1", 1, 1, 0, {"f": {"mrr": 1, "name": "Ann"}})])
+    shown = live(head, survives=frozenset({"lifetime"}), summary=summary)
+    assert {name: cell.value for name, cell in shown.items()} == {"mrr": 6, "name": "Ann", "lifetime": 6}
+    gone = fold([AdmittedFact("1", 1, 1, 0, {"f": {"name": "Ann"}}), AdmittedFact("2", 2, 1, 0, {"d": True})])
+    assert live(gone, survives=frozenset({"lifetime"}), summary=summary).keys() == {"lifetime"}
 
 
 def test_policies_know_their_extremes() -> None:

@@ -34,6 +34,7 @@ from upkept.contract import (
     Statement,
     Summary,
     TimelineEvent,
+    Whole,
 )
 from upkept.testing import proofs
 from upkept.testing import proofs_outside as outside
@@ -214,6 +215,43 @@ def test_a_summary_that_minds_the_order() -> None:
     deals = [Fact(record=RecordRef("deal", id), owner=P1, observed_at=NOW) for id in ("d1", "d2")]
     connector = replace(also(lambda _event: deals), parts=frozenset({"deal"}), summarize=summarize)
     assert "summarize depends on the order" in disproved(proofs.any_order_ends_equal, kit(connector))
+
+
+def combining(combine: Any) -> Any:
+    """Acme with two more people, and this way to combine them."""
+    two = [Fact(record=RecordRef("person", id), fields={"name": id}, observed_at=NOW) for id in ("p8", "p9")]
+    return replace(also(lambda _event: two), combine=combine)
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (lambda people: people[0].ref.id, "combine depends on the order of the records"),
+        (lambda people: time.time(), "combine calls time.time"),
+        (lambda people: people[0].fields.clear(), "changed what it was given"),
+        (lambda people: [], "cannot store"),
+        (lambda people: len(people), ""),
+    ],
+)
+def test_a_combination_that_minds_more_than_its_records(value: Callable[[list[Any]], Any], complaint: str) -> None:
+    def combine(records: Iterable[Whole], /) -> Mapping[str, Summary]:
+        people = list(records)
+        return {"acme_all": Summary(value=value(people), used=tuple(sorted(one.ref for one in people)))}
+
+    if complaint:
+        assert complaint in disproved(proofs.records_combine_in_any_order, kit(combining(combine)))
+    else:
+        proofs.records_combine_in_any_order(kit(combining(combine)))
+
+
+def test_a_combination_of_what_it_was_not_given_or_of_too_few() -> None:
+    def combine(_records: Iterable[Whole], /) -> Mapping[str, Summary]:
+        return {"acme_all": Summary(value=1, used=(RecordRef("person", "nobody"),))}
+
+    assert "which it was not given" in disproved(proofs.records_combine_in_any_order, kit(combining(combine)))
+    few = replace(SOUND, combine=combine)
+    assert "fewer than two living records" in disproved(proofs.records_combine_in_any_order, kit(few))
+    assert "records_combine_in_any_order" in {proof.name for proof in certify(few, fixtures=FIXTURES).failed}
 
 
 def test_a_door_that_is_too_open() -> None:

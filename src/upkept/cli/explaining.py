@@ -29,6 +29,8 @@ def show_attribute(name: str, one: Mapping[str, Any]) -> None:
     """One value, and everything that it beat."""
     print(f"{name} = {_value(name, one['value'])}")
     print(f"  {one['source']} said so at {one['at']} (rule: {one['rule']})")
+    for share in one.get("made_of", ()):
+        print(f"  made of {_value(name, share['value'])} of {share['id']} at {share['at']}")
     for lost in one["lost"]:
         print(f"  it beats {_value(name, lost['value'])} of {lost['source']} at {lost['at']}")
 

@@ -2,12 +2,14 @@
 
 from upkept.contract.connector import (
     AnyConnector,
+    Combine,
     Connector,
     Context,
     Log,
     Part,
     Probe,
     Summary,
+    Whole,
     secret,
 )
 from upkept.contract.errors import Config, Permanent, Rejected, Retryable, Skipped, UpkeptError
@@ -36,6 +38,7 @@ __all__ = [
     "LOWERING_ACTS",
     "WITHDRAWN",
     "AnyConnector",
+    "Combine",
     "Config",
     "Connector",
     "Consent",
@@ -63,6 +66,7 @@ __all__ = [
     "Summary",
     "TimelineEvent",
     "UpkeptError",
+    "Whole",
     "Withdrawn",
     "secret",
 ]

@@ -58,8 +58,20 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A record that is not deleted, one of several that the connection has of one person.
+
+    `fields` is what it says itself, `summary` what `summarize` made of its parts.
+    """
+
+    ref: RecordRef
+    fields: Mapping[str, Said]
+    summary: Mapping[str, Said]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A summarized field and the parts it was computed from; its stamp is the newest among theirs (R2)."""
+    """A field made of several parts, or of several records; its stamp is the newest among those it used (R2)."""
 
     value: Said
     used: tuple[RecordRef, ...]
@@ -83,7 +95,19 @@ class Normalize(Protocol):
 
 class Summarize(Protocol):
     def __call__(self, fields: Mapping[str, Said], parts: Iterable[Part], /) -> Mapping[str, Summary]:
-        """Fold parts into fields of their owner. Pure, and independent of the order of `parts`."""
+        """Fold parts into fields of their owner. Pure, and independent of the order of `parts`.
+
+        A name that begins with an underscore is a note to `combine`: it is kept with the record and shown to nobody.
+        """
+
+
+class Combine(Protocol):
+    def __call__(self, records: Iterable[Whole], /) -> Mapping[str, Summary]:
+        """What records of one person say together. Pure, and independent of the order of `records`.
+
+        An attribute left out goes by its policy, as if they were of different connections. `WITHDRAWN` says that
+        together they say nothing. `used` are the records the value was made of or chosen from, the deciding ones first.
+        """
 
 
 class Verify(Protocol[C_in]):
@@ -122,8 +146,9 @@ class Connector(Generic[C]):
 
     `kinds` are the event kinds it promises to understand, one fixture each; `lowering` those that can carry
     an opt-out. `survives` names the fields that outlive a vendor delete (R12), `parts` the record types that are parts
-    of an owner (R2), whether or not an event names the owner. `api_calls` per second and `api_slots` at once are the
-    vendor's quota for one account; where each endpoint has a limit of its own, the lower of the two.
+    of an owner (R2), whether or not an event names the owner. `combine` is asked where a person has several records of
+    the connection, and is given those that live. `api_calls` per second and `api_slots` at once are the vendor's quota
+    for one account; where each endpoint has a limit of its own, the lower of the two.
     """
 
     name: str
@@ -135,6 +160,7 @@ class Connector(Generic[C]):
     survives: frozenset[str] = frozenset()
     parts: frozenset[str] = frozenset()
     summarize: Summarize | None = None
+    combine: Combine | None = None
     verify: Verify[C] | None = None
     split: Split[C] | None = None
     fetch: Fetch[C] | None = None

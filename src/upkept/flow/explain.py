@@ -16,7 +16,7 @@ from upkept.flow import view
 from upkept.flow.find import find
 from upkept.flow.hub import Hub
 from upkept.people.consent import ALL, ConsentFact, ConsentState, decide, deliverability, locks
-from upkept.people.derive import COMPANY, TAG, Explained, RecordView, derive
+from upkept.people.derive import COMPANY, TAG, Explained, RecordView, Share, derive
 from upkept.people.derive import explain as explain_attributes
 from upkept.people.facts import decode, from_us
 from upkept.people.identifiers import EMAIL, PHONE, USER_ID
@@ -39,10 +39,11 @@ def explained(connection: Connection, hub: Hub, person: str) -> dict[str, Any]:
     """The person who shows the id `person`."""
     held = sorted(records.of_people(connection, [person]).values(), key=lambda record: record.key)
     views = [view.view(hub, record) for record in held]
-    derived = derive(views, policies=hub.policies)
+    joints = view.joints(hub, held, views)
+    derived = derive(views, policies=hub.policies, joints=joints)
     row = people.load(connection, [person])[person]
     said = view.statements(connection, hub, [held])[0]
-    reasons = explain_attributes(views, hub.policies)
+    reasons = explain_attributes(views, hub.policies, joints=joints)
     return {
         "id": person,
         "role": derived.role,
@@ -93,7 +94,12 @@ def _attribute(why: Explained) -> dict[str, Any]:
         "at": moment(why.at),
         "rule": why.rule,
         "lost": [{"value": plain(lost.value), "source": lost.source, "at": moment(lost.at)} for lost in why.lost],
+        **({"made_of": [_share(share) for share in why.made_of]} if why.made_of else {}),
     }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {**share.record._asdict(), "value": plain(share.value), "at": moment(share.at)}
 
 
 def _claimed(external_id: str, views: Sequence[RecordView]) -> dict[str, Any]:

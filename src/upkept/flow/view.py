@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from upkept.contract import Part, RecordRef, Said
+from upkept.contract import Part, RecordRef, Said, Whole
 from upkept.flow.hub import Hub
 from upkept.people.consent import ConsentFact, ConsentState, decide
 from upkept.people.consent import subjects as consent_subjects
 from upkept.people.derive import Person, RecordView, derive
 from upkept.people.facts import decode, digest, encode
 from upkept.people.fold import Cell, live
-from upkept.people.head import Glance
+from upkept.people.head import EMPTY, Glance
 from upkept.people.predicate import segments_of
+from upkept.people.together import NO_JOINTS, Joints, joined, newest_of
 from upkept.people.values import RecordKey, Stamp
 from upkept.store import consent
 from upkept.store.people import PersonRow
 from upkept.store.records import Record
 
-NO_CELLS: Mapping[str, Cell] = {}
+NOTE: Final = "_"
+"""Begins the name of a summarized field that is for the connector's `combine` alone."""
 
 
 def cells(hub: Hub, record: Record) -> Mapping[str, Cell]:
     """A record's fields as they count now: its own, and those summarized from its parts (R2, R12)."""
-    survives = hub.survives(record.key.connection)
-    own = live(record.head, survives=survives) if record.head is not None else NO_CELLS
-    if not record.summary:
-        return own
-    merged = dict(own)
+    summary: dict[str, Cell] = {}
     for name, (value, *stamp) in record.summary.items():
-        if not record.deleted or name in survives:
+        if name[0] != NOTE:
             made = Stamp(*stamp)
-            merged[name] = Cell(value, made, made)
-    return merged
+            summary[name] = Cell(value, made, made)
+    return live(record.head or EMPTY, survives=hub.survives(record.key.connection), summary=summary)
 
 
 def view(hub: Hub, record: Record) -> RecordView:
@@ -73,12 +73,36 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, lis
     summary: dict[str, list[object]] = {}
     for name, said in connector.summarize(_decoded(own), seen).items():
         if said.used is not used:  # neighbours often used the very same parts
-            used = said.used
-            told = [made for ref in used if (made := newest[ref]) is not None]
-            stamp = max(told, default=None) if used else own.newest
+            used, stamp = said.used, newest_of(said.used, newest, own.newest)
         if stamp is not None:
             summary[name] = [encode(said.value), *stamp]
     return summary
+
+
+def joints(hub: Hub, records: Sequence[Record], views: Sequence[RecordView]) -> Joints:
+    """What records of one connection say together; each record of a person with its view, in one order."""
+    if len(records) == 1:
+        return NO_JOINTS
+    found = {}
+    for name, count in Counter(record.key.connection for record in records).items():
+        combine = hub.connections[name].connector.combine if count > 1 and name in hub.connections else None
+        if combine is None:
+            continue
+        cells: dict[RecordRef, Mapping[str, Cell]] = {}
+        living: list[Whole] = []
+        for record, seen in zip(records, views, strict=True):
+            if record.key.connection == name and not record.deleted:
+                living.append(_whole(record))
+                cells[living[-1].ref] = seen.cells
+        if living:
+            found[name] = joined(combine(living), cells)
+    return found
+
+
+def _whole(record: Record) -> Whole:
+    own = record.glance() or Glance({}, None)
+    summary = {name: decode(value) for name, (value, *_) in record.summary.items()}
+    return Whole(ref=RecordRef(record.key.type, record.key.id), fields=_decoded(own), summary=summary)
 
 
 def _decoded(glance: Glance) -> dict[str, Said]:
@@ -112,9 +136,9 @@ def person_row(
     hub: Hub, records: Sequence[Record], said: Sequence[ConsentFact], targets: Sequence[RecordKey], *, now: int
 ) -> PersonRow:
     """A person derived from its records, as stored."""
-    person = derive(
-        [view(hub, r) for r in sorted(records, key=lambda r: r.key)], targets=targets, policies=hub.policies
-    )
+    held = sorted(records, key=lambda record: record.key)
+    views = [view(hub, record) for record in held]
+    person = derive(views, targets=targets, policies=hub.policies, joints=joints(hub, held, views))
     state = decide(said)
     row = _row(person, state, digest(person.doc(), state.state, state.since))
     return replace(row, segments=segments(hub, row, now)) if hub.settings.segments else row

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from upkept.contract import RecordRef, Summary
-from upkept.people.facts import encode
+from upkept.contract import RecordRef
+from upkept.people.facts import WITHDRAWN_JSON
 from upkept.people.head import Cell
 from upkept.people.identity import shown
 from upkept.people.policies import DEFAULT_POLICIES, FILLING_CONNECTION, LWW, Policies, Policy, magnitude
-from upkept.people.values import Interval, Json, RecordKey, Stamp
+from upkept.people.together import NO_JOINTS, Joint, Joints
+from upkept.people.values import Interval, Json, RecordKey
 
 __all__ = [
     "DEFAULT_POLICIES",
@@ -21,9 +22,9 @@ __all__ = [
     "Policies",
     "Policy",
     "RecordView",
+    "Share",
     "derive",
     "explain",
-    "summarized",
 ]
 
 TAG: Final = "tag:"
@@ -85,31 +86,27 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one record says of a value that was combined."""
+
+    record: RecordRef
+    value: Json
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Explained:
-    """Why an attribute has its value: the connection that said so, since when (us), and by which rule."""
+    """Why an attribute has its value: the connection that said so, since when (us), and by which rule.
+
+    A value that several records of the connection say together has the rule `combined`, and `made_of` their words.
+    """
 
     value: Json
     source: str
     at: int
     rule: str
     lost: list[Lost]
-
-
-def summarized(
-    summary: Mapping[str, Summary], newest: Mapping[RecordRef, Stamp | None], own: Stamp | None
-) -> dict[str, Cell]:
-    """The cells that a connector summarized from the parts of a record (R2); `live` merges them in.
-
-    A summarized field takes the newest stamp among the parts it used, given in `newest`. One that used none takes
-    the record's own newest; without any it is left out, for it says nothing.
-    """
-    cells: dict[str, Cell] = {}
-    for name, field in summary.items():
-        used = [newest.get(ref) for ref in field.used]
-        stamp = max((stamp for stamp in used if stamp is not None), default=own)
-        if stamp is not None:
-            cells[name] = Cell(encode(field.value), stamp, stamp)
-    return cells
+    made_of: Sequence[Share] = ()
 
 
 def derive(
@@ -117,6 +114,7 @@ def derive(
     *,
     targets: Sequence[RecordKey] = (),
     policies: Policies = DEFAULT_POLICIES,
+    joints: Joints = NO_JOINTS,
 ) -> Person:
     """The person that these records are. Pure, and independent of their order."""
     if len(records) == 1:
@@ -130,7 +128,7 @@ def derive(
         role = "user" if first.makes_user or first.user_id is not None else "lead"
         archived = first.deleted
     else:
-        attributes = _decided(records, policies)
+        attributes = _decided(_together(records, joints) if joints else records, policies)
         keys = sorted(record.key for record in records)
         shown_key = shown(records, targets)
         first = next(record for record in records if record.key == shown_key)
@@ -155,16 +153,52 @@ def derive(
     )
 
 
-def explain(records: Sequence[RecordView], policies: Policies = DEFAULT_POLICIES) -> dict[str, Explained]:
+def explain(
+    records: Sequence[RecordView], policies: Policies = DEFAULT_POLICIES, *, joints: Joints = NO_JOINTS
+) -> dict[str, Explained]:
     """Why each attribute has its value, known-empty ones too. Elements of sets appear as `tag:NAME`, `company:ID`."""
     explained: dict[str, Explained] = {}
-    for name, candidates in sorted(_candidates(records).items()):
+    for name, candidates in sorted(_candidates(_together(records, joints)).items()):
         policy = policies.by_attribute.get(name, LWW)
         first, *rest = _ranked(candidates, policy, policies.ranks)
         lost = [Lost(cell.value, key.connection, cell.since.at) for key, cell in rest]
         key, cell = first
-        explained[name] = Explained(cell.value, key.connection, cell.since.at, policy.rule, lost)
+        joint = joints.get(key.connection, _NO_JOINT).get(name)
+        if joint is None:
+            explained[name] = Explained(cell.value, key.connection, cell.since.at, policy.rule, lost)
+        else:
+            alone = [record for record in records if record.key.connection == key.connection]
+            made_of, left = _shares(name, joint, alone)
+            explained[name] = Explained(cell.value, key.connection, cell.since.at, "combined", left + lost, made_of)
     return explained
+
+
+_NO_JOINT: Mapping[str, Joint] = {}
+
+
+def _together(records: Sequence[RecordView], joints: Joints) -> list[RecordView]:
+    """The records, what some say together in place of what each of them says alone; the first of them says it."""
+    spoken = []
+    silent: set[str] = set()
+    for record in sorted(records, key=lambda record: record.key):
+        connection = record.key.connection
+        if (joint := joints.get(connection)) is not None:
+            cells = {name: cell for name, cell in record.cells.items() if name not in joint}
+            if connection not in silent:
+                silent.add(connection)
+                cells.update((name, said.cell) for name, said in joint.items())
+            record = replace(record, cells=cells)
+        spoken.append(record)
+    return spoken
+
+
+def _shares(name: str, joint: Joint, alone: Sequence[RecordView]) -> tuple[list[Share], list[Lost]]:
+    """What each record said of a combined value: those it was made of, in that order, and the others, newest first."""
+    said = {RecordRef(r.key.type, r.key.id): r.cells[name] for r in alone if name in r.cells}
+    said = {ref: cell for ref, cell in said.items() if cell.value != WITHDRAWN_JSON}
+    made_of = [Share(ref, said[ref].value, said[ref].since.at) for ref in joint.made_of if ref in said]
+    left = sorted(((said[ref].since, ref) for ref in said.keys() - set(joint.made_of)), reverse=True)
+    return made_of, [Lost(said[ref].value, alone[0].key.connection, since.at) for since, ref in left]
 
 
 _Candidate = tuple[RecordKey, Cell]

@@ -131,6 +131,8 @@ def _missing(kit: Kit) -> Iterator[tuple[str, str]]:
 def _about_abilities(kit: Kit) -> Iterator[tuple[Callable[[Kit], None], str]]:
     """The proofs about what the connector can do, each with the argument it cannot be given without."""
     connector = kit.connector
+    if connector.combine is not None:
+        yield proofs.records_combine_in_any_order, ""
     if connector.verify is not None:
         yield proofs_outside.event_ids_last, ""
         yield proofs_outside.unsigned_requests_are_refused, ""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from upkept.contract import (
     LOWERING_ACTS,
     AnyConnector,
+    Combine,
     Consent,
     Fact,
     Part,
@@ -21,11 +22,12 @@ from upkept.contract import (
     Skipped,
     Statement,
     TimelineEvent,
+    Whole,
 )
-from upkept.people.facts import Admitted, admit, decode
+from upkept.people.facts import Admitted, admit, canonical, decode, encode
 from upkept.people.fold import Head, fold
 from upkept.testing import fixtures
-from upkept.testing.kit import Disproved, Kit
+from upkept.testing.kit import Disproved, Kit, given
 from upkept.testing.purity import worldly_calls
 
 RECEIVED_AT: Final = 4_102_444_800_000_000
@@ -33,6 +35,7 @@ RECEIVED_AT: Final = 4_102_444_800_000_000
 
 SHUFFLES: Final = 20
 MOST_KEYS: Final = 10
+MOST_TOGETHER: Final = 5
 
 
 def every_kind_has_a_fixture(kit: Kit) -> None:
@@ -155,6 +158,54 @@ def any_order_ends_equal(kit: Kit) -> None:
         cut = dice.randrange(len(replay) + 1)
         if ending(kit, replay[cut:] + replay) != wanted:
             raise Disproved(f"the order of events decides (shuffle {seed}): what depends on another event must not")
+
+
+def records_combine_in_any_order(kit: Kit) -> None:
+    """What records say together depends on them alone: not on their order, an earlier call or the world."""
+    combine = given(kit.connector.combine)
+    living = _living(kit)
+    if len(living) < 2:
+        raise Disproved("the fixtures show fewer than two living records: add one, that `combine` has some to combine")
+    for seed in range(SHUFFLES):
+        dice = random.Random(seed)  # noqa: S311  # a failure must be repeatable
+        some = dice.sample(living, dice.randint(1, min(len(living), MOST_TOGETHER)))
+        shown = [(dict(one.fields), dict(one.summary)) for one in some]
+        wanted = _combined(combine, sorted(some, key=lambda one: one.ref))
+        with worldly_calls() as seen:
+            found = _combined(combine, some)
+        names = ", ".join(one.ref.id for one in some)
+        if seen:
+            raise Disproved(f"combine calls {', '.join(sorted(set(seen)))}; it may look at nothing but the records")
+        if found != wanted:
+            raise Disproved(f"combine depends on the order of the records {names}, or on an earlier call")
+        if shown != [(one.fields, one.summary) for one in some]:
+            raise Disproved(f"combine changed what it was given of {names}; copy before you change")
+
+
+def _living(kit: Kit) -> list[Whole]:
+    """The records of the fixtures that are not deleted, summaries beside them, as if they were one person's."""
+    heads = folded(kit, (statement for _, statement in _all(kit)))
+    summaries = _summaries(kit.connector, heads)
+    return [
+        Whole(
+            ref=ref,
+            fields=_fields(head),
+            summary={name: value for name, (value, _) in summaries.get(str(ref), {}).items()},
+        )
+        for ref, head in sorted(heads.items())
+        if ref.type not in kit.connector.parts and not head.deleted
+    ]
+
+
+def _combined(combine: Combine, records: Sequence[Whole]) -> bytes:
+    said = combine(records)
+    for name, one in said.items():
+        if strange := sorted(set(one.used) - {record.ref for record in records}):
+            raise Disproved(f"combine used {strange[0]} for {name}, which it was not given")
+    try:
+        return canonical({name: [encode(one.value), *map(list, one.used)] for name, one in said.items()})
+    except TypeError as error:
+        raise Disproved(f"combine says what the hub cannot store: {error}") from error
 
 
 def ending(kit: Kit, events: Sequence[RawEvent]) -> dict[str, Any]:
