@@ -37,6 +37,7 @@ from typing import Final
 
 from upkept.contract import Connector
 from upkept_stripe import lazy
+from upkept_stripe.combine import combine
 from upkept_stripe.config import StripeConfig
 from upkept_stripe.fields import FIELDS
 from upkept_stripe.normalize import KINDS, normalize
@@ -60,6 +61,7 @@ connector: Final = Connector(
     fields=FIELDS,
     normalize=normalize,
     summarize=summarize,
+    combine=combine,
     survives=frozenset({"stripe_id", "stripe_deleted", "stripe_lifetime_value"}),
     verify=verify,
     split=split,

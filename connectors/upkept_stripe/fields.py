@@ -25,6 +25,7 @@ def reference(value: Any, _around: Object) -> Scalar:
 _NAMES: Final = {
     "customer": (
         ("id", "stripe_id", "text"),
+        ("created", "stripe_created_at", "unix_time"),
         ("email", "email", "text"),
         ("name", "name", "text"),
         ("phone", "phone", "text"),

@@ -16,7 +16,7 @@ and a division is exact until it is rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -50,10 +50,20 @@ def major(amount: Any, currency: Any, *, under: int = 1) -> float | None:
     minor = whole(amount)
     if minor is None:
         return None
-    code = currency.lower() if isinstance(currency, str) else ""
-    parts = under * (1 if code in ZERO_DECIMAL else 1000 if code in THREE_DECIMAL else 100)
     # The quotient of two integers is the float nearest to the exact value, the same as by way of Decimal.
-    return minor / parts
+    return minor / (under * _minor_units(currency))
+
+
+def added(figures: Iterable[Any], currency: Any) -> float | None:
+    """Major units of one currency, added up exactly: each is the float nearest to so many minor units."""
+    units = _minor_units(currency)
+    return major(sum(round(one * units) for one in figures if type(one) in (int, float)), currency)
+
+
+def _minor_units(currency: Any) -> int:
+    """How many of them make one major unit."""
+    code = currency.lower() if isinstance(currency, str) else ""
+    return 1 if code in ZERO_DECIMAL else 1000 if code in THREE_DECIMAL else 100
 
 
 def money(value: Any, around: Mapping[str, Any]) -> Scalar:

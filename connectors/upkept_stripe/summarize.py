@@ -18,6 +18,8 @@ the subscription fell due, else when the unpaid period began.
 **The card** is the one the main subscription names, else the customer's default, else the newest on file, else the one
 charged last.
 
+A note to `combine` tells how good the main subscription is.
+
 Every part that could change a value is among those it `used`, so its stamp is never older than its reason.
 """
 
@@ -94,6 +96,9 @@ DEFAULT_CARD: Final = "stripe_default_payment_method"
 CUSTOMER_COUPON: Final = "stripe_coupon"
 """The customer's own attribute that names its coupon."""
 
+BEST: Final = "_best"
+"""The note of how good the main subscription is: its status's place, its time, its id."""
+
 Values = Iterator[tuple[str, Said, tuple[RecordRef, ...]]]
 
 
@@ -124,6 +129,7 @@ def _subscriptions(
         return
     used = _refs(subscriptions)
     yield from _attributes(main, used)
+    yield BEST, " ".join(map(str, _rank(main))), used
     currency = main.fields.get(CURRENCY)
     terms = coupon.fields if coupon is not None else NOTHING
     revenue = current = 0

@@ -97,9 +97,9 @@ def parts(*shown: Object) -> list[Part]:
 
 
 def summary(parts: Iterable[Part], fields: Mapping[str, Said] | None = None) -> dict[str, Said]:
-    """What is summarized of them, whatever their order."""
+    """What is summarized of them and shown, whatever their order."""
     listed = list(parts)
     assert connector.summarize is not None
     made = connector.summarize(fields or {}, listed)
     assert made == connector.summarize(fields or {}, listed[::-1])
-    return {name: one.value for name, one in made.items()}
+    return {name: one.value for name, one in made.items() if name[0] != "_"}

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.connectors.stripe.shapes import DAY, T0
+from tests.connectors.stripe.shapes import DAY, T0, charge, customer, event, item, price, subscription
 from tests.connectors.stripe.test_conformance import FIXTURES, sign
 
 from upkept.flow.apply import apply
 from upkept.flow.digest import digest
 from upkept.flow.explain import explain
 from upkept.flow.hub import Hub
+from upkept.flow.link import unmerge
 from upkept.flow.opening import policies
 from upkept.flow.receive import keep, receive
 from upkept.keys import Keys
@@ -90,6 +91,7 @@ def test_what_a_support_team_reads(hub: Hub) -> None:
     deliver(hub, [one.body for one in WEBHOOKS])
     assert context(hub, "stripe:cus_9") == {
         "stripe_id": "cus_9",
+        "stripe_created_at": T0,
         "stripe_deleted": False,
         "stripe_account_balance": 5.0,
         "stripe_delinquent": True,
@@ -126,6 +128,89 @@ def test_a_customer_deleted_at_stripe_keeps_what_survives(hub: Hub) -> None:
     gone = explain(hub, "stripe:cus_12")
     assert context(hub, "stripe:cus_12") == {"stripe_id": "cus_12", "stripe_deleted": True}
     assert gone["records"][0]["deleted"] is True
+
+
+def twice() -> list[bytes]:
+    """One person who is a customer twice: `cus_2` pays, `cus_1` is canceled later, `cus_3` is deleted in the end."""
+    bought = subscription(item(price=price(1250, nickname="Pro")), id="sub_2", customer="cus_2", created=T0 + 20)
+    left = subscription(item(price=price(900, nickname="Old")), id="sub_1", customer="cus_1", created=T0 + 50)
+    told = [
+        ("customer.created", customer(id="cus_1", name="Ann", delinquent=True, balance=700, created=T0), T0),
+        (
+            "customer.created",
+            customer(id="cus_2", name="Anna", delinquent=False, balance=-300, created=T0 + 10),
+            T0 + 10,
+        ),
+        ("customer.created", customer(id="cus_3", created=T0 + 90), T0 + 90),
+        ("customer.subscription.created", bought, T0 + 20),
+        ("charge.succeeded", charge("ch_2", 1250, customer="cus_2", created=T0 + 21), T0 + 21),
+        ("customer.subscription.created", left, T0 + 50),
+        ("charge.succeeded", charge("ch_1", 900, customer="cus_1", created=T0 + 51), T0 + 51),
+        ("charge.succeeded", charge("ch_3", 50, customer="cus_3", created=T0 + 91), T0 + 91),
+        ("customer.subscription.deleted", {**left, "status": "canceled"}, T0 + 80),
+        ("customer.deleted", {"id": "cus_3", "object": "customer"}, T0 + 99),
+    ]
+    return [event(kind, shown, created=at, id=f"evt_{n}").body for n, (kind, shown, at) in enumerate(told)]
+
+
+def test_two_customers_of_one_person_are_shown_as_one_whatever_came_first(hub: Hub) -> None:
+    bodies = twice()
+    random.Random(7).shuffle(bodies)
+    deliver(hub, bodies)
+    ann = explain(hub, "ann@example.com")
+    assert [record["id"] for record in ann["records"]] == ["cus_1", "cus_2", "cus_3"]
+    assert ann["name"] == "Anna"
+    assert not [name for name in ann["attributes"] if name.startswith("_")]
+    assert context(hub, "stripe:cus_3") == context(hub, "ann@example.com") == BOTH
+    plan, revenue = ann["attributes"]["stripe_plan"], ann["attributes"]["stripe_lifetime_value"]
+    assert (plan["rule"], [(one["id"], one["value"]) for one in plan["made_of"]]) == (
+        "combined",
+        [("cus_2", "Pro"), ("cus_1", "Old")],
+    )
+    assert [(one["id"], one["value"]) for one in revenue["made_of"]] == [("cus_2", 12.5), ("cus_1", 9.0)]
+    assert [(one["source"], one["value"]) for one in revenue["lost"]] == [("stripe", 0.5)]
+    before = digest(hub)
+    random.Random(8).shuffle(bodies)
+    deliver(hub, bodies)
+    assert digest(hub) == before
+
+
+BOTH = {
+    "stripe_id": "cus_2",
+    "stripe_created_at": T0 + 10,
+    "stripe_deleted": False,
+    "stripe_account_balance": -3.0,
+    "stripe_delinquent": True,
+    "stripe_subscription_status": "active",
+    "stripe_plan": "Pro",
+    "stripe_plan_price": 12.5,
+    "stripe_plan_interval": "month",
+    "stripe_plan_interval_count": 1,
+    "stripe_subscription_period_start_at": T0,
+    "stripe_subscription_period_end_at": T0 + 30 * DAY,
+    "stripe_cancel_at_period_end": False,
+    "stripe_cancel_at": None,
+    "stripe_trial_end_at": None,
+    "stripe_past_due_since": None,
+    "stripe_mrr": 12.5,
+    "stripe_currency": "usd",
+    "stripe_subscriptions_count": 2,
+    "stripe_active_subscriptions_count": 1,
+    "stripe_next_invoice_at": T0 + 30 * DAY,
+    "stripe_lifetime_value": 21.5,
+    "stripe_last_charge_amount": 9.0,
+    "stripe_last_charge_at": T0 + 51,
+}
+
+
+def test_unmerged_each_customer_says_what_it_says_alone(hub: Hub) -> None:
+    for body in twice()[:-1]:
+        deliver(hub, [body])
+    unmerge(hub, "stripe:cus_1", "stripe:cus_2", now=NOW, actor="test")
+    one, two = context(hub, "stripe:cus_1"), context(hub, "stripe:cus_2")
+    shown = ("stripe_plan", "stripe_subscription_status", "stripe_lifetime_value", "stripe_delinquent", "stripe_mrr")
+    assert [one[name] for name in shown] == ["Old", "canceled", 9.5, True, 0.0], "cus_3 shares its address"
+    assert [two[name] for name in shown] == ["Pro", "active", 12.5, False, 12.5]
 
 
 def test_accounts_are_apart_and_a_guest_makes_nobody(hub: Hub) -> None:
