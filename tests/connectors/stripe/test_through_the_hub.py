@@ -213,6 +213,19 @@ def test_unmerged_each_customer_says_what_it_says_alone(hub: Hub) -> None:
     assert [two[name] for name in shown] == ["Pro", "active", 12.5, False, 12.5]
 
 
+def test_the_coupon_of_a_customer_lowers_its_revenue_until_it_is_taken_away(hub: Hub) -> None:
+    said = {one.name: one.body for one in WEBHOOKS}
+    bought = subscription(item(2, price=price(1000)), id="sub_14", customer="cus_14", created=T0)
+    deliver(hub, [event("customer.subscription.created", bought, created=T0, id="evt_bought").body])
+    assert context(hub, "stripe:cus_14")["stripe_mrr"] == 20.0
+    deliver(hub, [said["customer.discount.created__2020_coupon_shown"]])
+    lowered = context(hub, "stripe:cus_14")
+    assert (lowered["stripe_coupon"], lowered["stripe_mrr"]) == ("LOYAL10", 18.0)
+    deliver(hub, [said["customer.discount.deleted__by_team"]])
+    lifted = context(hub, "stripe:cus_14")
+    assert (lifted["stripe_coupon"], lifted["stripe_mrr"]) == (None, 20.0)
+
+
 def test_accounts_are_apart_and_a_guest_makes_nobody(hub: Hub) -> None:
     deliver(hub, [one.body for one in WEBHOOKS if one.name in ("customer.created__connect", "charge.succeeded__guest")])
     assert explain(hub, "stripe:acct_77/cus_9")["email"] == "bo@example.com"
