@@ -199,9 +199,14 @@ def test_forget(on: Stage, upkept: Upkept) -> None:
     planned = upkept("forget", "csv", "--dry-run", "--json").document
     assert (planned["records"], planned["deliveries"]) == (1, 1)
     assert upkept("forget", "csv", typed="n\n").status == 1
+    old = next(r["upkept_id"] for r in on.explain("1")["records"] if r["connection"] == "csv")
     done = upkept("forget", "csv", "--yes", "--json")
     assert (done.status, done.document["state"]) == (0, "complete")
     assert on.value("1", "city") == "Cork"
+    assert upkept("explain", old, "--json").document == on.explain("1")
+    upkept("erase", old, "--yes")
+    gone = upkept("explain", old)
+    assert (gone.status, gone.out, "nobody is left" in gone.err) == (4, "", True)
     again = upkept("forget", "csv", "--yes")
     assert (again.status, again.out, "nothing here" in again.err) == (4, "", True)
 

@@ -21,7 +21,7 @@ from upkept.people.derive import explain as explain_attributes
 from upkept.people.facts import decode, from_us
 from upkept.people.identifiers import EMAIL, PHONE, USER_ID
 from upkept.people.values import Json
-from upkept.store import claims, people, records, timeline
+from upkept.store import aliases, claims, people, records, timeline
 from upkept.store.records import Record
 from upkept.store.whole import snapshot
 
@@ -59,7 +59,7 @@ def explained(connection: Connection, hub: Hub, person: str) -> dict[str, Any]:
         "companies": derived.companies,
         "memberships": {n: _attribute(why) for n, why in reasons.items() if n.startswith((TAG, COMPANY))},
         "records": [_record(record) for record in held],
-        "aliases": sorted(record.id for record in held if record.id != person),
+        "aliases": _aliases(connection, held, person),
         "timeline": _counts(connection, held),
         "conflicts": _conflicts(connection, held),
     }
@@ -181,6 +181,12 @@ def _open(held: Iterable[Record]) -> Iterable[Any]:
     for record in held:
         if record.head is not None:
             yield from (interval for interval in record.head.claims if interval.end is None)
+
+
+def _aliases(connection: Connection, held: Sequence[Record], person: str) -> list[str]:
+    """The other ids that lead here; those too whose record was forgotten or undone."""
+    own = [record.id for record in held]
+    return sorted({*own, *aliases.of(connection, own)} - {person})
 
 
 def _record(record: Record) -> dict[str, Any]:

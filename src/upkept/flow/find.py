@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,8 +14,10 @@ from upkept.flow.hub import Hub
 from upkept.people.facts import clean
 from upkept.people.identifiers import EMAIL, USER_ID, identifier_key
 from upkept.people.values import RecordKey
-from upkept.store import claims, records
+from upkept.store import aliases, claims, records
 from upkept.store.records import Record
+
+PUBLIC_ID: Final = re.compile("[0-9a-f]{24}")
 
 
 class Unknown(UpkeptError):
@@ -59,11 +63,27 @@ def find(connection: Connection, hub: Hub, name: str) -> Found:
         for held in _by_identifier(connection, kind, name):
             if held:
                 return _one(held)
+    if PUBLIC_ID.fullmatch(name):
+        raise Unknown(
+            "nobody is known by that id, or nobody is left: all that was said of them was taken back or erased"
+        )
     raise Unknown("nobody is known by that; PERSON is an id, an email, a user id or connection:source id")
 
 
+def heirs(gone: Iterable[Record], left: Iterable[Record]) -> dict[str, str]:
+    """To which records the ids of those that go lead from now on: of those left of the same person the one whose id is
+    shown, else the first (R15)."""
+    first: dict[str | None, Record] = {}
+    for record in sorted(left, key=lambda one: (one.id != one.person, _first(one)), reverse=True):
+        first[record.person] = record
+    return {record.id: first[record.person].id for record in gone if record.person and record.person in first}
+
+
 def _by_id(connection: Connection, name: str) -> list[Record]:
-    return _whole(connection, records.load(connection, [name]).values())
+    if found := _whole(connection, records.load(connection, [name]).values()):
+        return found
+    led = aliases.leads_to(connection, name)
+    return _whole(connection, records.load(connection, [led]).values()) if led is not None else []
 
 
 def _by_source(connection: Connection, hub: Hub, name: str) -> list[Record]:

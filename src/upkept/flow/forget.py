@@ -2,7 +2,8 @@
 
 Its records go with their parts, facts, events, claims and links; what it said to raise consent; what its deliveries
 hold; where its pull stood. It works for a connection that is configured no more. One that is configured begins anew.
-A delivery that may hold an opt-out and cannot be read is kept until it can be; then it goes too.
+Who lives on through other records is still found by the ids of those that went (R15). A delivery that may hold an
+opt-out and cannot be read is kept until it can be; then it goes too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 from upkept.flow import walk
 from upkept.flow.bury import near_to
 from upkept.flow.carry import carry, kept, rescue, unread_among
-from upkept.flow.find import Unknown
+from upkept.flow.find import Unknown, heirs
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.walk import REPORT, Turn, Walk
@@ -123,7 +124,7 @@ def _records(connection: Connection, hub: Hub, name: str, after: str, also: froz
     leaving = {id_: effect.records[id_] for id_ in everything if id_ in effect.records}
     left = [record for id_, record in effect.records.items() if id_ not in everything and not record.part]
     _bequeath(connection, hub, name, leaving, left, now)
-    erasure.remove_records(connection, everything)
+    erasure.remove_records(connection, everything, heirs=heirs(leaving.values(), left))
     effect.drop(everything)
     effect.leave(near)
     settle(connection, hub, effect, now=now)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from upkept.flow import component, view
 from upkept.flow.component import Outgrown
+from upkept.flow.find import heirs
 from upkept.flow.hub import Hub
 from upkept.people.consent import record_subject
 from upkept.people.head import Head
@@ -134,7 +135,8 @@ def _drop_bare(connection: Connection, hub: Hub, effect: Effect) -> set[str]:
     bare -= erasure.mentioned(connection, sorted(bare))
     about = {hub.subject("record", record_subject(effect.records[id_].key)): id_ for id_ in bare}
     bare -= {about[subject] for subject in consent.about(connection, sorted(about))}
-    erasure.remove_records(connection, bare)
+    left = [record for id_, record in effect.records.items() if id_ not in bare and not record.part]
+    erasure.remove_records(connection, bare, heirs=heirs([effect.records[id_] for id_ in bare], left))
     effect.drop(bare)
     return bare
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from upkept.people.values import RecordKey
-from upkept.store import bulk, claims, facts, outbox, people, readbacks, records, repeats, timeline
+from upkept.store import aliases, bulk, claims, facts, outbox, people, readbacks, records, repeats, timeline
 
 
 def with_parts(connection: Connection, ids: Iterable[str]) -> set[str]:
@@ -34,10 +34,13 @@ def mentioned(connection: Connection, ids: Iterable[str]) -> set[str]:
     return found
 
 
-def remove_records(connection: Connection, ids: Iterable[str]) -> set[RecordKey]:
+def remove_records(
+    connection: Connection, ids: Iterable[str], *, heirs: Mapping[str, str] | None = None
+) -> set[RecordKey]:
     """Delete these records, what they said, claimed and did. Their keys.
 
-    The people they were among must be derived again by the caller; people left without a record are removed here.
+    Their ids lead to their `heirs` from now on; without these (an erasure) not even the ids are left. The people they
+    were among must be derived again by the caller; people left without a record are removed here.
     """
     wanted = sorted(set(ids))
     if not wanted:
@@ -49,6 +52,10 @@ def remove_records(connection: Connection, ids: Iterable[str]) -> set[RecordKey]
     claims.remove(connection, wanted)
     readbacks.remove(connection, [record.key for record in stood.values()])
     records.remove(connection, wanted)
+    if heirs is None:
+        aliases.remove(connection, wanted)
+    else:
+        aliases.pass_on(connection, wanted, heirs)
     held = {record.person for record in stood.values() if record.person is not None}
     left = {record.person for record in records.of_people(connection, sorted(held)).values()}
     people.remove(connection, sorted(held - left))

@@ -7,7 +7,7 @@ people query, are JSONB on PostgreSQL.
 
 from upkept.store.tables.columns import metadata
 from upkept.store.tables.people import consent, counters, outbox, people, timeline, tombstones
-from upkept.store.tables.said import claims, conflicts, facts, identifiers, inbox, links, records, repeats
+from upkept.store.tables.said import aliases, claims, conflicts, facts, identifiers, inbox, links, records, repeats
 from upkept.store.tables.work import (
     alerts,
     audit,
@@ -25,6 +25,7 @@ from upkept.store.tables.work import (
 
 __all__ = [
     "alerts",
+    "aliases",
     "audit",
     "claims",
     "conflicts",

@@ -108,6 +108,12 @@ Index(
     sqlite_where=text("NOT part"),
 )
 
+# The ids of records that went while their people lived on, and whom they lead to; told at `store.aliases`.
+aliases = Table(
+    "aliases", metadata, Column("id", Bytewise, primary_key=True), Column("record", Bytewise, nullable=False)
+)
+Index("aliases_record", aliases.c.record)
+
 # Who held which identifier when; and the rows that two workers lock to see each other's claims. The key finds the
 # oldest holdings of an address without the others.
 claims = Table(

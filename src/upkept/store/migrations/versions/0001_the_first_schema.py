@@ -26,6 +26,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
+        "aliases",
+        sa.Column("id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("record", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("aliases_record", "aliases", ["record"], unique=False)
+    op.create_table(
         "audit",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -521,4 +528,6 @@ def downgrade() -> None:
     op.drop_index("claims_record", table_name="claims")
     op.drop_table("claims")
     op.drop_table("audit")
+    op.drop_index("aliases_record", table_name="aliases")
+    op.drop_table("aliases")
     op.drop_table("alerts")
