@@ -41,7 +41,7 @@ from upkept_stripe.combine import combine
 from upkept_stripe.config import StripeConfig
 from upkept_stripe.fields import FIELDS
 from upkept_stripe.normalize import KINDS, normalize
-from upkept_stripe.parts import CARD, CHARGE, DISCOUNT, INVOICE, SUBSCRIPTION
+from upkept_stripe.parts import CARD, CHARGE, DISCOUNT, INVOICE, LABELS, SUBSCRIPTION
 from upkept_stripe.summarize import summarize
 from upkept_stripe.webhook import split, verify
 
@@ -58,6 +58,7 @@ connector: Final = Connector(
     config=StripeConfig,
     kinds=KINDS,
     parts=frozenset({SUBSCRIPTION, INVOICE, CHARGE, CARD, DISCOUNT}),
+    labels=LABELS,
     fields=FIELDS,
     normalize=normalize,
     summarize=summarize,

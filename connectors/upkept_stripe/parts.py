@@ -1,12 +1,13 @@
 """What a part's fact keeps: the words that `normalize` writes and `summarize` reads.
 
-Names begin with an underscore and are short, because every stored fact repeats them. Where an operator changed the
-field map of a type, a part has `MAPPED` and, under their own names, the attributes that the map makes of it; where not,
-`summarize` knows which attribute is made of what, and no fact carries anything twice.
+Names begin with an underscore and are short, because every stored fact repeats them; people see `LABELS` instead. Where
+an operator changed the field map of a type, a part has `MAPPED` and, under their own names, the attributes that the map
+makes of it; where not, `summarize` knows which attribute is made of what, and no fact carries anything twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 SUBSCRIPTION: Final = "subscription"
@@ -57,3 +58,41 @@ AMOUNT: Final = "_ao"  # minor units
 
 BRAND: Final = "_b"
 EXPIRES: Final = "_x"
+
+LABELS: Final[Mapping[str, str]] = {
+    MAPPED: "field_map_is_changed",
+    STATUS: "status",
+    CREATED: "created",
+    CURRENCY: "currency",
+    GROSS: "gross_a_month",
+    DISCOUNTS: "discounts",
+    OFF: "discounts_a_month",
+    PLAN: "plan.name",
+    PRICE: "plan.price",
+    INTERVAL: "plan.interval",
+    EVERY: "plan.interval_count",
+    PERIOD_START: "current_period_start",
+    PERIOD_END: "current_period_end",
+    ENDS_THEN: "cancel_at_period_end",
+    ENDS_AT: "cancel_at",
+    TRIAL_ENDS: "trial_end",
+    PAST_DUE: "past_due_since",
+    PAID_BY: "payment_method",
+    PAID: "amount_paid",
+    PAID_AT: "paid_at",
+    OFF_STRIPE: "amount_paid_off_stripe",
+    OF_SUBSCRIPTION: "subscription",
+    OF_INVOICE: "invoice",
+    INTENT: "payment_intent",
+    BY_CHARGE: "charge",
+    DUE: "due_date",
+    REFUNDED: "amount_refunded",
+    DISPUTE: "dispute.status",
+    DISPUTED: "dispute.amount",
+    COUPON: "coupon",
+    PERCENT: "coupon.percent_off",
+    AMOUNT: "coupon.amount_off",
+    BRAND: "card.brand",
+    EXPIRES: "card.expires_at",
+}
+"""As Stripe's API and the field map call them, where they do."""

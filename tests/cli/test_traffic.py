@@ -130,6 +130,19 @@ def test_a_dry_run_names_the_differences_and_stores_nothing(upkept: Upkept, stri
     assert upkept("resync", "stripe", "--json").document["changed"] == 1
 
 
+def test_a_dry_run_calls_what_a_part_keeps_by_names_that_people_know(upkept: Upkept, stripe: FakeStripe) -> None:
+    stripe.seed(customers=1, subscriptions=1)
+    upkept("resync", "stripe")
+    client = _client(stripe)
+    subscription = client.v1.subscriptions.list().data[0]
+    client.v1.subscriptions.update(subscription.id, params={"cancel_at_period_end": True})
+    said = upkept("resync", "stripe", "--dry-run").out
+    assert f"subscription {subscription.id}  cancel_at_period_end: false -> true\n" in said
+    told = upkept("resync", "stripe", "--dry-run", "--json").document["differences"]
+    assert "cancel_at_period_end" in {one["field"] for one in told}
+    assert not [one["field"] for one in told if one["field"].startswith("_")]
+
+
 def test_a_dry_run_tells_once_what_a_vendor_lists_twice(upkept: Upkept, stripe: FakeStripe) -> None:
     """A subscription is listed with its customer, and again among the subscriptions."""
     stripe.seed(customers=2, subscriptions=2)
@@ -273,10 +286,14 @@ def test_a_stopped_resync_goes_on_where_it_was(
     assert stripe.stats()["calls"]["GET /v1/customers"] <= 8
 
 
-def _rename(stripe: FakeStripe, name: str) -> None:
+def _client(stripe: FakeStripe) -> Any:
     import stripe as sdk
 
-    client = sdk.StripeClient("sk_test_traffic", base_addresses={"api": stripe.url})
+    return sdk.StripeClient("sk_test_traffic", base_addresses={"api": stripe.url})
+
+
+def _rename(stripe: FakeStripe, name: str) -> None:
+    client = _client(stripe)
     customer = client.v1.customers.list(params={"limit": 1}).data[0]
     client.v1.customers.update(customer.id, params={"name": name})
 

@@ -85,7 +85,7 @@ def customer(id_: str, second: float = 0, email: str | None = None, **fields: Sa
 def plan(id_: str, owner: str | None, amount: int, second: float = 0) -> Fact:
     """A part of a customer of the shop."""
     return Fact(record=RecordRef("plan", id_), owner=None if owner is None else RecordRef("customer", owner),
-                fields={"amount": amount}, observed_at=at(second))  # fmt: skip
+                fields={"_a": amount}, observed_at=at(second))  # fmt: skip
 
 
 def row(email: str, second: float = 0, **fields: Said) -> Fact:
@@ -101,7 +101,7 @@ def happened(id_: str, name: str, second: float = 0, of: str = "1", **metadata: 
 
 def summarize(_fields: Mapping[str, Said], parts: Iterable[Part], /) -> Mapping[str, Summary]:
     found = sorted(parts, key=lambda part: part.ref)
-    total = sum(amount for part in found if isinstance(amount := part.fields.get("amount"), int))
+    total = sum(amount for part in found if isinstance(amount := part.fields.get("_a"), int))
     return {"shop_total": Summary(value=total, used=tuple(part.ref for part in found))} if found else {}
 
 
@@ -157,7 +157,7 @@ def _vendor(name: str, mapping: Reading) -> AnyConnector:
         name=name, config=Nothing, kinds=frozenset({STATEMENTS}), fields=FieldMap(rules=()),
         normalize=mapping.normalize, lowering=frozenset({STATEMENTS}), survives=frozenset({"shop_id", "shop_total"}),
         summarize=summarize if shop else None, fetch=_fetch if shop else None, push=None if shop else _push,
-        parts=frozenset({"plan"}) if shop else frozenset(),
+        parts=frozenset({"plan"}) if shop else frozenset(), labels={"_a": "amount_a_month"},
     )  # fmt: skip
 
 

@@ -162,6 +162,8 @@ def test_an_export_holds_everything_and_is_audited(on: Stage) -> None:
     assert set(records) == {("app", "user", "1"), ("shop", "customer", "cus_1"), ("shop", "plan", "plan_1")}
     (fact,) = records["app", "user", "1"]["facts"]
     assert (fact["at"], fact["fields"]["since"]) == ("2026-01-01T00:00:01Z", "2026-01-01T00:00:00Z")
+    (part,) = records["shop", "plan", "plan_1"]["facts"]
+    assert part["fields"] == {"amount_a_month": 5}
     assert told["timeline"] == [
         {"at": "2026-01-01T00:00:03Z", "name": "signed up", "record": ["app", "user", "1"], "metadata": {"via": "web"}}
     ]

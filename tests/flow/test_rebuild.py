@@ -76,6 +76,12 @@ def test_whatever_is_spoilt_is_found_and_put_right(on: Stage, what: str) -> None
     assert (on.digest(), _people(on)) == (before, text)
 
 
+def test_a_part_s_own_fields_are_shown_under_names_that_people_know(on: Stage) -> None:
+    on.run("UPDATE records SET head = replace(head, '[5,', '[6,') WHERE source_id = 'plan_1'")
+    found = next(one for one in on.differences() if one.what == "head")
+    assert (found.stored, found.rebuilt) == ({"amount_a_month": 6}, {"amount_a_month": 5})
+
+
 def _people(on: Stage) -> list[tuple[Any, ...]]:
     return on.rows("SELECT id, role, external_id, email, name, consent, hash FROM people ORDER BY id")
 

@@ -198,6 +198,14 @@ def test_a_statement_the_store_cannot_hold(statement: Statement, complaint: str)
     assert complaint in said
 
 
+def test_a_field_that_people_see_has_a_name_of_its_own() -> None:
+    told = also(lambda _event: [Fact(record=P1, fields={"_g": 5, "_n": "Pro", "plan": "Pro"})])
+    assert "_g, _n: a dry run shows these" in disproved(proofs.own_fields_have_labels, kit(told))
+    labels = {"_g": "gross", "_n": "plan"}
+    assert "both shown as person plan" in disproved(proofs.own_fields_have_labels, kit(replace(told, labels=labels)))
+    proofs.own_fields_have_labels(kit(replace(told, labels=labels | {"_n": "plan name"})))
+
+
 def test_opt_outs_that_are_not_declared_or_never_come() -> None:
     undeclared = kit(replace(SOUND, lowering=frozenset()))
     assert "person.unsubscribed can opt out" in disproved(proofs.opt_outs_are_declared, undeclared)

@@ -146,7 +146,8 @@ class Connector(Generic[C]):
 
     `kinds` are the event kinds it promises to understand, one fixture each; `lowering` those that can carry
     an opt-out. `survives` names the fields that outlive a vendor delete (R12), `parts` the record types that are parts
-    of an owner (R2), whether or not an event names the owner. `combine` is asked where a person has several records of
+    of an owner (R2), whether or not an event names the owner. `labels` are the names by which people know fields that a
+    part keeps for `summarize` alone, under names of its own. `combine` is asked where a person has several records of
     the connection, and is given those that live. `api_calls` per second and `api_slots` at once are the vendor's quota
     for one account; where each endpoint has a limit of its own, the lower of the two.
     """
@@ -159,6 +160,7 @@ class Connector(Generic[C]):
     lowering: frozenset[str] = frozenset()
     survives: frozenset[str] = frozenset()
     parts: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
     summarize: Summarize | None = None
     combine: Combine | None = None
     verify: Verify[C] | None = None

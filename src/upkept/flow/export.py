@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from upkept.flow.explain import explained, moment, plain
@@ -30,7 +32,7 @@ def export(hub: Hub, name: str, *, now: int, actor: str) -> dict[str, Any]:
     ordered = sorted(every.items(), key=lambda item: item[1].key)
     return {
         **document,
-        "facts": [_told(record, said.get(id_, [])) for id_, record in ordered],
+        "facts": [_told(hub, record, said.get(id_, [])) for id_, record in ordered],
         "timeline": [
             {"at": moment(at), "name": event, "record": list(every[id_].key), "metadata": _values(metadata)}
             for at, event, id_, metadata in events
@@ -38,21 +40,22 @@ def export(hub: Hub, name: str, *, now: int, actor: str) -> dict[str, Any]:
     }
 
 
-def _told(record: Record, said: list[AdmittedFact]) -> dict[str, Any]:
+def _told(hub: Hub, record: Record, said: list[AdmittedFact]) -> dict[str, Any]:
     floor = record.floor.cells if record.floor is not None else {}
+    label = partial(hub.label, record.key.connection)
     return {
         "record": list(record.key),
-        "facts": [_fact(fact) for fact in sorted(said, key=lambda fact: fact.stamp)],
-        "compacted": {name: {"value": plain(c.value), "at": moment(c.since.at)} for name, c in sorted(floor.items())},
+        "facts": [_fact(fact, label) for fact in sorted(said, key=lambda fact: fact.stamp)],
+        "compacted": {label(n): {"value": plain(c.value), "at": moment(c.since.at)} for n, c in sorted(floor.items())},
     }
 
 
-def _fact(fact: AdmittedFact) -> dict[str, Any]:
+def _fact(fact: AdmittedFact, label: Callable[[str], str]) -> dict[str, Any]:
     doc = fact.doc
     return {
         "id": fact.fact_id,
         "at": moment(fact.at),
-        "fields": _values(doc.get("f", {})),
+        "fields": {label(name): value for name, value in _values(doc.get("f", {})).items()},
         "claims": dict(doc.get("c", {})),
         **({"deleted": doc["d"]} if "d" in doc else {}),
         **({"owner": doc["o"]} if "o" in doc else {}),

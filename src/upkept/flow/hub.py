@@ -46,6 +46,11 @@ class Hub:
         known = self.connections.get(key.connection)
         return known is not None and key.type in known.connector.parts
 
+    def label(self, connection: str, field: str) -> str:
+        """The name by which people know a field of that connection."""
+        known = self.connections.get(connection)
+        return known.connector.labels.get(field, field) if known else field
+
     def survives(self, connection: str) -> frozenset[str]:
         """The fields of that connection that outlive a vendor delete (R12)."""
         known = self.connections.get(connection)

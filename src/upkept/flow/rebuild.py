@@ -131,7 +131,7 @@ def _again(connection: Connection, hub: Hub, ids: list[str], also: frozenset[str
     effect.unsettled |= whole
     settle(connection, hub, effect, now=now)
     found += [Difference("claims", id_) for id_ in sorted(claimed)]
-    found += _records_differ(effect, before)
+    found += _records_differ(hub, effect, before)
     found += _conflicts_differ(connection, sorted(mine), before)
     found += _people_differ(connection, effect, before, now)
     return found
@@ -185,13 +185,13 @@ def _rows(intervals: Iterable[Interval]) -> dict[tuple[str, str, int], Interval]
     return {(i.kind, i.value, i.start): i for i in intervals}
 
 
-def _records_differ(effect: Effect, before: _Before) -> Iterator[Difference]:
+def _records_differ(hub: Hub, effect: Effect, before: _Before) -> Iterator[Difference]:
     for id_, head in sorted(before.heads.items()):
         record = effect.records.get(id_)
         if record is None or record.head is None:
             continue
         if head is None or _text(head) != _text(record.head):
-            stored, rebuilt = _cells(head), _cells(record.head)
+            stored, rebuilt = _cells(hub, record, head), _cells(hub, record, record.head)
             changed = {name for name in {*stored, *rebuilt} if stored.get(name) != rebuilt.get(name)}
             yield Difference("head", id_, _only(stored, changed), _only(rebuilt, changed))
         if record.summary != before.summaries[id_]:
@@ -238,8 +238,9 @@ def _columns(row: PersonRow | None) -> dict[str, Json]:
     return {} if row is None else {name: getattr(row, name) for name in PersonRow.__slots__}
 
 
-def _cells(head: Head | None) -> dict[str, Json]:
-    return {} if head is None else {name: cell.value for name, cell in head.cells.items()}
+def _cells(hub: Hub, of: Record, head: Head | None) -> dict[str, Json]:
+    cells = head.cells if head is not None else {}
+    return {hub.label(of.key.connection, name): cell.value for name, cell in cells.items()}
 
 
 def _only(values: Mapping[str, Json], names: Iterable[str]) -> dict[str, Json]:

@@ -30,6 +30,7 @@ _PURE = (
     proofs.unknown_kinds_are_skipped,
     proofs.broken_bodies_are_permanent,
     proofs.statements_are_well_formed,
+    proofs.own_fields_have_labels,
     proofs.opt_outs_are_declared,
     proofs.any_order_ends_equal,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -136,6 +136,17 @@ def statements_are_well_formed(kit: Kit) -> None:
                 raise Disproved(f"{event.kind}: {statement.record.type} has an owner; add the type to Connector.parts")
         if isinstance(statement, TimelineEvent):
             _well_formed_event(event, statement)
+
+
+def own_fields_have_labels(kit: Kit) -> None:
+    """What a part keeps for `summarize` alone, under names that begin with an underscore, has names for people, too."""
+    seen = {(said.record.type, name) for _, said in _all(kit) if isinstance(said, Fact) for name in said.fields}
+    labels = kit.connector.labels
+    if bare := sorted({name for _, name in seen if name.startswith("_")} - labels.keys()):
+        raise Disproved(f"{', '.join(bare)}: a dry run shows these; say in `labels` what people call them")
+    shown = Counter((of, labels.get(name, name)) for of, name in seen)
+    if twice := sorted(f"{of} {label}" for (of, label), times in shown.items() if times > 1):
+        raise Disproved(f"two fields are both shown as {', '.join(twice)}; give each a label of its own")
 
 
 def opt_outs_are_declared(kit: Kit) -> None:

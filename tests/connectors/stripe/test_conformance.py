@@ -13,7 +13,7 @@ import httpx
 from upkept.contract import Request
 from upkept.testing.conformance import suite
 from upkept.testing.fake_stripe import FakeStripe
-from upkept_stripe import StripeConfig, connector
+from upkept_stripe import StripeConfig, connector, parts
 
 FIXTURES = Path(__file__).with_name("fixtures")
 CONFIG = StripeConfig(api_key="sk_conformance_4eC39HqLyjWD", webhook_secret=("whsec_retired_17", "whsec_current_42"))
@@ -38,3 +38,8 @@ def vendor() -> Iterator[StripeConfig]:
 
 
 TestStripe = suite(connector, fixtures=FIXTURES, config=CONFIG, sign=sign, vendor=vendor)
+
+
+def test_every_word_that_a_part_keeps_has_a_name_for_people() -> None:
+    kept = {word for word in vars(parts).values() if isinstance(word, str) and word.startswith("_")}
+    assert kept == parts.LABELS.keys()
