@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.flow.stage import Reading, RecordRef, Stage, at, happened, row, user
 
 from upkept import log
@@ -61,7 +62,7 @@ def on(env: dict[str, str]) -> Iterator[Stage]:
 def upkept(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Upkept]:
-    """The command line, in this process; `typed` is what a person types."""
+    """The command line, in this process; `typed` is what a person types. Its logs are tested elsewhere."""
     monkeypatch.setattr(log, "setup", lambda _settings: None)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
@@ -77,7 +78,8 @@ def upkept(
         code = ended.value.code
         return Answer(code if isinstance(code, int) else 0, said.out, said.err)
 
-    yield run
+    with capture_logs():
+        yield run
     context.current_settings.cache_clear()
 
 
@@ -224,6 +226,32 @@ def test_what_cannot_be_read_and_may_hold_an_opt_out_is_named(on: Stage, upkept:
         assert (done.status, named in done.document["reason"]) == (0, True)
     assert upkept("erase", "1", "--dry-run", "--json").document["would_erase"]["deliveries_unread"] == [kept]
     assert f"what they say goes with them (inbox {kept})" in upkept("erase", "1", "--yes").out
+
+
+def test_what_nobody_will_ever_read_is_given_up(on: Stage, upkept: Upkept) -> None:
+    kept = on.say("csv", row("a@x.example", 9), lowering="may")
+    on.body(kept, b"a@x.example, of a format nobody knows")
+    on.apply()
+    assert f"upkept give-up {kept} --reason WHY" in upkept("status").out
+    command = ["give-up", str(kept), "--reason", "the format is gone"]
+    planned = upkept(*command, "--dry-run", "--json").document["would_give_up"]
+    assert [(one["id"], one["connection"], one["kind"]) for one in planned] == [(kept, "csv", "statements")]
+    asked = upkept(*command, typed="n\n")
+    assert (asked.status, asked.out, f"upkept replay {kept}" in asked.err) == (1, "", True)
+    assert upkept("inbox", "--state", "given_up", "--json").document["rows"] == []
+    assert upkept(*command, "--yes", "--json").document == {"given_up": planned}
+    (row_,) = upkept("inbox", "--state", "given_up", "--json").document["rows"]
+    assert row_["reason"].endswith(": the format is gone")
+    acts = upkept("audit").out
+    assert f"inbox {kept} of csv, because: the format is gone" in acts
+    assert "x.example" not in acts + asked.err
+    again = upkept(*command, "--yes")
+    assert (again.status, again.out, "is given_up" in again.err) == (1, "", True)
+    assert upkept("give-up", "999", "--reason", "why", "--yes").status == 4
+    assert upkept("give-up", str(kept), "--yes").status == 2
+    assert upkept("give-up", str(kept), "--reason", "a@x.example left", "--yes").status == 2
+    assert upkept("replay", str(kept)).status == 0
+    assert upkept("inbox", "--state", "new", "--json").document["rows"][0]["id"] == kept
 
 
 def test_undo_and_its_way_back(on: Stage, upkept: Upkept) -> None:

@@ -1,20 +1,23 @@
-"""The commands about what flows: resync (a file of its own), runs, status, inbox, replay.
+"""The commands about what flows: resync (a file of its own), runs, status, inbox, replay, give-up.
 
 `--json` prints one document on standard output; progress and errors go to standard error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from upkept.cli import complain, resync
+from upkept.cli.acting import DryRun, Json, Yes, actor, agreed
 from upkept.cli.context import opened_hub
 from upkept.cli.output import print_json, print_lines, print_table
 from upkept.contract import Config
 
 if TYPE_CHECKING:
+    from upkept.flow.give_up import Delivery
     from upkept.flow.hub import Hub
     from upkept.store.runs import Run
 
@@ -24,7 +27,6 @@ commands.add_typer(resync.commands)
 NOTHING: Final = 4
 """The exit status of a command that found nothing to act on."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OfConnection = Annotated[str | None, typer.Option("--connection", help="Only of this connection.")]
 
 
@@ -59,7 +61,7 @@ def status(as_json: Json = False) -> None:
 
 @commands.command()
 def inbox(
-    state: Annotated[str | None, typer.Option(help="new, claimed, done, skipped or dead.")] = None,
+    state: Annotated[str | None, typer.Option(help="new, claimed, done, skipped, dead or given_up.")] = None,
     connection: OfConnection = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 100,
     as_json: Json = False,
@@ -110,6 +112,52 @@ def replay(
     raise typer.Exit(int(bool(counts.get("dead"))))
 
 
+@commands.command("give-up")
+def give_up(
+    ids: Annotated[list[int], typer.Argument(help="Ids of inbox rows.", metavar="ID…")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the audit log, so no personal data.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Give up deliveries that may hold an opt-out and that nobody will ever read. `upkept replay` takes it back.
+    Status 4 if there is no such row, 1 if one can be read; then nothing is given up."""
+    from upkept.cli.follow import clock
+    from upkept.flow import give_up as giving_up
+
+    if not reason.strip() or "@" in reason:
+        raise typer.BadParameter("say why, without anybody's address", param_hint="--reason")
+    with opened_hub() as hub:
+        try:
+            lost = giving_up.preview(hub, ids)
+            if not (yes or dry_run):
+                print_lines(_losses(lost, done=False), err=True)
+                agreed(yes, "Give up?")
+            if not dry_run:
+                lost = giving_up.give_up(hub, ids, reason=reason.strip(), now=clock(), actor=actor())
+        except giving_up.NoSuchDelivery as error:
+            complain(error)
+            raise typer.Exit(NOTHING) from None
+    if as_json:
+        print_json({"would_give_up" if dry_run else "given_up": [_loss(one) for one in lost]})
+    else:
+        print_lines(_losses(lost, done=not dry_run))
+
+
+def _losses(lost: list[Delivery], *, done: bool) -> Iterator[str]:
+    yield f"{'given up' if done else 'to be given up'}, with whatever they say, an opt-out too:"
+    for one in lost:
+        said = _loss(one)
+        yield f"  {said['id']}: {said['kind']} of {said['connection']}, received {said['received_at']}"
+    yield f"taken back by: upkept replay {' '.join(str(one.id) for one in lost)}"
+
+
+def _loss(one: Delivery) -> dict[str, Any]:
+    from upkept.cli.follow import moment
+
+    return {"id": one.id, "connection": one.connection, "kind": one.kind, "received_at": moment(one.received_at)}
+
+
 def _replayed(hub: Hub, ids: list[int], state: str | None, connection: str | None) -> dict[str, int]:
     """Offer the rows again and work on them here; how many ended in which state."""
     from upkept.cli.follow import BATCH, clock, ring
@@ -140,7 +188,7 @@ def _replayed(hub: Hub, ids: list[int], state: str | None, connection: str | Non
 
 
 def _known_state(state: str | None) -> None:
-    known = ("new", "claimed", "done", "skipped", "dead")
+    known = ("new", "claimed", "done", "skipped", "dead", "given_up")
     if state is not None and state not in known:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(known)}", param_hint="--state")
 

@@ -60,7 +60,10 @@ def rows_in_trouble(hub: Hub, ended: Iterable[Outcome], *, now: int) -> None:
             cure = f"see upkept inbox --state dead; after a fix: upkept replay --state dead --connection {name}"
             sound(hub, dead_key(name), name, f"a delivery cannot be applied: {outcome.reason}", cure, now=now)
         elif outcome.state == "new" and outcome.row.lowering != "no":
-            cure = "fix the connector; the delivery is kept and tried again every hour, for ever"
+            cure = (
+                "fix the connector; the delivery is kept and tried again every hour, for ever; if nobody will ever "
+                f"read it: upkept give-up {outcome.row.id} --reason WHY"
+            )
             sound(hub, opt_out_key(name), name, f"an opt-out cannot be read: {outcome.reason}", cure, now=now)
 
 

@@ -24,6 +24,7 @@ from upkept.people.consent import ConsentFact, record_subject
 from upkept.people.facts import digest, record_key
 from upkept.people.identifiers import EMAIL, email_key
 from upkept.store import claims, consent, traces
+from upkept.store.inbox import GIVEN_UP
 from upkept.store.records import Record
 from upkept.store.row_key import row_key
 from upkept.store.traces import Body
@@ -56,7 +57,7 @@ def rescue(connection: Connection, hub: Hub, rows: Iterable[Body], also: Iterabl
     for row in rows:
         lowering = opts_out(hub, row)
         if lowering is None:
-            unread += [row.id] if may_lower(hub, row) else []
+            unread += [row.id] if _must_stay(hub, row) else []
             continue
         key = row_key(row.connection, row.dedup_key)
         facts = opt_outs.among(hub, row.connection, lowering, received_at=row.received_at)
@@ -79,7 +80,7 @@ def unread_among(hub: Hub, page: Callable[[Connection, int], list[int]]) -> tupl
         with hub.store.read() as connection:
             ids = page(connection, after)
             rows = traces.told(connection, ids)
-        found += [row.id for row in rows if may_lower(hub, row) and opts_out(hub, row) is None]
+        found += [row.id for row in rows if _must_stay(hub, row) and opts_out(hub, row) is None]
         if not ids:
             return tuple(found)
         after = ids[-1]
@@ -90,7 +91,7 @@ def kept(ids: Sequence[int]) -> str:
     named = " ".join(map(str, ids[:SHOWN])) + (f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else "")
     return (
         f"kept, for they cannot be read and may hold an opt-out: {len(ids):,} of the inbox ({named}); tried every "
-        "hour, at once after a fix by: upkept replay ID"
+        "hour, at once after a fix by: upkept replay ID; if nobody ever will: upkept give-up ID"
     )
 
 
@@ -99,6 +100,11 @@ def opt_outs_alone(connection: Connection, hub: Hub, plan: Plan, *, now: int, al
     said = [(fact, key) for fact, key, _ in plan.consents if fact.act in LOWERING_ACTS]
     about, addresses = plan.consent_records, plan.consent_addresses
     return _bind(connection, hub, said, about, addresses, also, now=now, bereft=plan.bereft)
+
+
+def _must_stay(hub: Hub, row: Body) -> bool:
+    """May it hold an opt-out, if nobody can read it? One that a person gave up need not stay."""
+    return row.state != GIVEN_UP and may_lower(hub, row)
 
 
 def _bind(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from upkept.contract import LOWERING_ACTS
 from upkept.store import bulk
 from upkept.store.bulk import AnyRow
 from upkept.store.consent import LOWERING
-from upkept.store.inbox import Lowering
+from upkept.store.inbox import GIVEN_UP, Lowering
 from upkept.store.row_key import row_key
 from upkept.store.tables import alerts, connections, consent, inbox, readbacks, runs, tokens
 
@@ -72,14 +72,14 @@ def forget_raising(connection: Connection, name: str, subjects: Iterable[str]) -
 
 
 def unapplied_rows(connection: Connection, name: str, *, after: int, limit: int, kept: bool = True) -> list[int]:
-    """Ids of a connection's deliveries behind `after` that are not applied, in order; dead ones too.
+    """Ids of a connection's deliveries behind `after` that are not applied, in order; dead ones and given up ones too.
 
     `kept=False` passes over those that are kept for their opt-outs alone.
     """
     query = select(inbox.c.id).where(
-        inbox.c.connection == name, inbox.c.id > after, inbox.c.state.in_(["new", "claimed", "dead"])
+        inbox.c.connection == name, inbox.c.id > after, inbox.c.state.in_(["new", "claimed", "dead", GIVEN_UP])
     )  # fmt: skip
-    query = query if kept else query.where(inbox.c.lowering != "forgotten")
+    query = query if kept else query.where(or_(inbox.c.lowering != "forgotten", inbox.c.state == GIVEN_UP))
     return list(connection.scalars(query.order_by(inbox.c.id).limit(limit)))
 
 
@@ -147,14 +147,14 @@ def stop_rows(connection: Connection, ids: Sequence[int], *, reason: str) -> Non
 
 
 def offer_rows(connection: Connection, ids: Sequence[int], *, now: int) -> list[tuple[int, str]]:
-    """Offer these rows again, wholly, unless an erasure blanked them; (id, lane) of each."""
+    """Offer these rows again, wholly, unless an erasure blanked them or a person gave them up; (id, lane) of each."""
     return sorted(
         (row[0], row[1])
         for row in bulk.within(
             connection,
             "UPDATE inbox SET state = 'new', attempts = 0, next_attempt_at = ?, reason = NULL, lease_until = NULL, "
             "lowering = CASE lowering WHEN 'undone' THEN 'may' ELSE lowering END "
-            "WHERE length(body) > 0 AND state <> 'claimed' AND id {set} RETURNING id, lane",
+            "WHERE length(body) > 0 AND state NOT IN ('claimed', 'given_up') AND id {set} RETURNING id, lane",
             ids, kind="bigint", extra=(now,),
         )
     )  # fmt: skip

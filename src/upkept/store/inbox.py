@@ -1,8 +1,9 @@
 """The inbox: what arrived, durable before it is answered, claimed under a lease and fenced.
 
 A row goes `new` -> `claimed` -> `done`, `skipped` or `dead`; a failed try goes back to `new` with a later
-`next_attempt_at`. Readers look for work by state, never by "id greater than the last seen": PostgreSQL hands
-out ids before commit, so a slow transaction would be skipped.
+`next_attempt_at`; one that nobody will ever read, a person may give up (`given_up`). Readers look for work by state,
+never by "id greater than the last seen": PostgreSQL hands out ids before commit, so a slow transaction would be
+skipped.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ MOST_ATTEMPTS = 30_000
 
 AT_THE_DOOR = "skipped:"
 """How the dedup key of a delivery begins that was skipped before it was split into events."""
+
+GIVEN_UP = "given_up"
+"""The state of a row that may hold an opt-out, cannot be read, and was given up by a person. Its bytes stay."""
 
 LEASE = 30_000_000
 """How long a claimed batch may take, in microseconds, before another worker may take it over."""
@@ -168,6 +172,15 @@ def _tried(outcome: Outcome) -> int:
 def may_lower(connection: Connection, id_: int) -> None:
     """A row turned out to hold an opt-out that its kind does not declare."""
     connection.execute(inbox.update().where(inbox.c.id == id_).values(lowering="may"))
+
+
+def give_up(connection: Connection, ids: Sequence[int], *, reason: str) -> int:
+    """Take rows that wait off the queue, those too that a worker has at this moment: its fence breaks. How many."""
+    return bulk.change_within(
+        connection,
+        "UPDATE inbox SET state = ?, reason = ? WHERE state IN ('new', 'claimed') AND id {set}",
+        sorted(ids), kind="bigint", extra=(GIVEN_UP, reason),
+    )  # fmt: skip
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> None:

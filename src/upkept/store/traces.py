@@ -17,7 +17,7 @@ from upkept.store.row_key import parted
 
 def over(connection: Connection, ids: Iterable[int]) -> list[int]:
     """Those of the rows whose work is over."""
-    statement = "SELECT id FROM inbox WHERE state IN ('done', 'skipped', 'dead') AND id {set}"
+    statement = "SELECT id FROM inbox WHERE state IN ('done', 'skipped', 'dead', 'given_up') AND id {set}"
     return sorted(row[0] for row in bulk.within(connection, statement, sorted(set(ids)), kind="bigint"))
 
 
@@ -36,7 +36,8 @@ def blank(connection: Connection, ids: Iterable[int]) -> int:
     """Forget the bytes of these rows (erasure); that something arrived stays on record. How many."""
     return bulk.change_within(
         connection,
-        "UPDATE inbox SET body = ?, reason = 'erased', state = CASE state WHEN 'dead' THEN 'skipped' ELSE state END "
+        "UPDATE inbox SET body = ?, reason = 'erased', "
+        "state = CASE state WHEN 'dead' THEN 'skipped' WHEN 'given_up' THEN 'skipped' ELSE state END "
         "WHERE id {set}",
         ids, kind="bigint", extra=(b"",),
     )  # fmt: skip
