@@ -261,9 +261,14 @@ def test_undo_and_its_way_back(on: Stage, upkept: Upkept) -> None:
     after = on.digest()
     planned = upkept("undo", str(run.id), "--dry-run", "--json").document
     assert (planned["facts"], planned["records"]) == (1, 1)
+    assert planned["facts_left"] == 0
     assert upkept("undo", str(run.id), typed="n\n").status == 1
     assert on.digest() == after
+    on.run("UPDATE runs SET compacted = 3 WHERE kind = 'import'")
+    assert upkept("undo", str(run.id), "--dry-run", "--json").document["facts_left"] == 3
+    assert "up to 3 facts that it brought are compacted" in upkept("undo", str(run.id), "--dry-run").out
     done = upkept("undo", str(run.id), "--yes")
+    assert "upkept resync csv --full), and upkept forget csv removes" in done.out
     assert (done.status, on.value("1", "city")) == (0, "Kyiv")
     back = upkept("undo", str(run.id), "--redo", "--json")
     assert (back.status, back.document["applied_again"]) == (0, 1)

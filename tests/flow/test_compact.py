@@ -8,6 +8,7 @@ import pytest
 from tests.flow.stage import RecordRef, Stage, at, customer, plan, row, stage, us, user
 
 from upkept.contract import Consent
+from upkept.flow import forget, undo
 from upkept.flow.compact import compact
 from upkept.flow.erase import erase
 from upkept.store import records, runs
@@ -119,6 +120,37 @@ def test_a_run_that_can_be_undone_keeps_its_facts(on: Stage) -> None:
     on.now = us(2 * MONTHS)
     assert all_of_it(on) == 2
     assert on.value("a@x.example", "city") == "Cork"
+
+
+def an_old_import(on: Stage) -> int:
+    """A run so old that two of its three facts are compacted by now."""
+    with on.hub.store.write() as connection:
+        run, _ = runs.start(connection, "import", "csv", {}, on.now)
+    on.now = us(150 * DAY)
+    for day, said_ in ((2, {"city": "Oslo"}), (4, {"city": "York"}), (120, {"plan": "gold"})):
+        on.tell("csv", row("a@x.example", day * DAY, **said_), received=us(max(day, 100) * DAY), run=run.id)
+    assert all_of_it(on) == 2
+    return run.id
+
+
+def test_what_an_undo_cannot_void_is_counted_with_its_cure(on: Stage) -> None:
+    run = an_old_import(on)
+    planned = undo.preview(on.hub, run, now=on.now)
+    assert (planned.facts, planned.compacted, planned.pruned) == (1, 2, False)
+    walked = on.walk(undo.start(on.hub, run, now=on.clock(), actor="test"))
+    assert (walked.reason or "").startswith("up to 2 facts that it brought are compacted, no undo voids them; ")
+    assert (on.value("a@x.example", "city"), on.value("a@x.example", "plan")) == ("York", None)
+    on.tell("csv", row("a@x.example", 149 * DAY, city="Cork"))
+    assert on.value("a@x.example", "city") == "Cork"
+    forgotten = on.walk(forget.start(on.hub, "csv", now=on.clock(), actor="test"))
+    assert forgotten.state == "complete"
+    assert undo.preview(on.hub, run, now=on.now).compacted == 0
+    assert on.people() == []
+
+
+def test_a_run_whose_deliveries_may_be_pruned_is_told_as_such(on: Stage) -> None:
+    run = an_old_import(on)
+    assert undo.preview(on.hub, run, now=us(281 * DAY)).pruned
 
 
 def test_an_erased_person_is_found_in_deliveries_whose_facts_were_compacted(on: Stage) -> None:

@@ -191,7 +191,8 @@ def _tell_extent(extent: Extent, as_json: bool) -> None:
     if as_json:
         print_json({
             "would_undo": extent.run.id, "facts": extent.facts, "records": extent.records, "waiting": extent.waiting,
-            "opt_outs_left": extent.opt_outs, "unread_kept": list(extent.unread), "some_compacted": extent.compacted,
+            "opt_outs_left": extent.opt_outs, "unread_kept": list(extent.unread), "facts_left": extent.compacted,
+            "pruned": extent.pruned,
         })  # fmt: skip
     else:
         print_lines(_extent(extent))
@@ -199,6 +200,7 @@ def _tell_extent(extent: Extent, as_json: bool) -> None:
 
 def _extent(extent: Extent) -> Iterator[str]:
     from upkept.flow.carry import kept
+    from upkept.flow.undo import compacted
 
     run = extent.run
     yield (
@@ -210,4 +212,6 @@ def _extent(extent: Extent) -> Iterator[str]:
     if extent.unread:
         yield kept(extent.unread)
     if extent.compacted:
-        yield "the run is older than the floor: what was compacted or pruned of it stays as it counted"
+        yield compacted(run)
+    if extent.pruned:
+        yield "its deliveries may be pruned: events they told of, and what raised consent, then stay"

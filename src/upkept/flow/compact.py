@@ -1,11 +1,13 @@
 """Compact old facts into the floor of their record: the winner and its stamp per field (R4).
 
 Identifier intervals stay in the floor whole; consent and links are not touched. A run that can still be undone keeps
-its facts, and with them whatever of those records is newer.
+its facts, and with them whatever of those records is newer; of an older one it is counted how many went, because no
+undo voids them any more.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from sqlalchemy import Connection
@@ -44,12 +46,16 @@ def _compact(connection: Connection, hub: Hub, ids: list[str], before: int, rece
     stored = facts.of(connection, sorted(held))
     apart = facts.first_of_runs(connection, sorted(held), since=recent) if recent is not None else {}
     done = 0
+    of_runs: Counter[int] = Counter()
     for id_, record in sorted(held.items()):
         said = stored.get(id_, [])
         until = min(before, apart.get(id_, before))
         record.floor, young = fold_away(record.floor, said, before=until, policies=hub.policies)
         stay = {fact.fact_id for fact in young}
-        facts.remove_some(connection, id_, sorted(fact.fact_id for fact in said if fact.fact_id not in stay))
+        of_runs.update(
+            facts.remove_some(connection, id_, sorted(fact.fact_id for fact in said if fact.fact_id not in stay))
+        )
         done += len(said) - len(young)
     records.save_floors(connection, held.values())
+    runs.count_compacted(connection, of_runs)
     return done

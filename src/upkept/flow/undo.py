@@ -1,8 +1,8 @@
 """Undo a run: void what it said and leave what came later; or take the undoing back (SEMANTICS D).
 
-An undo lifts no opt-out: the report counts those it left. Facts that were compacted meanwhile (R4) stay; those of a
-run are kept apart from that for as long as facts are. The way back is to apply the run's deliveries again. One that
-may hold an opt-out and cannot be read stays on the queue, for its opt-outs alone.
+An undo lifts no opt-out: the report counts those it left. Facts that were compacted meanwhile (R4) stay, and are
+counted too; a run's are kept apart from that for as long as facts are. The way back is to apply the run's deliveries
+again. One that may hold an opt-out and cannot be read stays on the queue, for its opt-outs alone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class NoSuchRun(UpkeptError):
 class Extent:
     """What undoing a run concerns. `unread` are deliveries of it that would be kept: an opt-out may be in them.
 
-    `compacted`: the run is so old that some of its facts may be part of floors.
+    `compacted` facts of it are part of floors and stay; where it is `pruned`, what its deliveries told beside facts may
+    stay too.
     """
 
     run: Run
@@ -59,7 +60,8 @@ class Extent:
     waiting: int
     opt_outs: int
     unread: tuple[int, ...]
-    compacted: bool
+    compacted: int
+    pruned: bool
 
 
 def preview(hub: Hub, run_id: int, *, now: int) -> Extent:
@@ -74,7 +76,9 @@ def preview(hub: Hub, run_id: int, *, now: int) -> Extent:
         return bequest.open_rows(connection, run_id, after=after, limit=STOPPED)
 
     unread = unread_among(hub, page)
-    return Extent(run, count, touched, waiting, left, unread, run.started_at < now - hub.settings.floor_days * DAY)
+    days = hub.settings.inbox_days
+    pruned = days > 0 and run.started_at < now - days * DAY
+    return Extent(run, count, touched, waiting, left, unread, run.compacted, pruned)
 
 
 def start(hub: Hub, run_id: int, *, now: int, actor: str) -> Run:
@@ -230,12 +234,23 @@ def _opt_outs(connection: Connection, undone: int) -> int:
     return len(found)
 
 
+def compacted(run: Run) -> str:
+    """How many facts of a run no undo voids any more, and the cure."""
+    return (
+        f"up to {run.compacted:,} facts that it brought are compacted, no undo voids them; what {run.connection} says "
+        f"anew wins over them (where its vendor is read: upkept resync {run.connection} --full), and upkept forget "
+        f"{run.connection} removes all that it ever said"
+    )
+
+
 def _report(connection: Connection, run: Run) -> str | None:
     undone = int(run.params["run"])
+    was = runs.get(connection, undone)
     left = _opt_outs(connection, undone)
     unread = bequest.kept_rows(connection, "undone", run=undone)
     said = [f"{left} opt-outs that it told of still stand: no undo lifts one"] if left else []
     said += [kept(unread)] if unread else []
+    said += [compacted(was)] if was is not None and was.compacted else []
     return "; ".join(said) or None
 
 

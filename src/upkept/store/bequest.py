@@ -108,10 +108,12 @@ def applied_rows(connection: Connection, name: str, *, limit: int) -> list[int]:
 
 
 def forget_rest(connection: Connection, name: str) -> None:
-    """Remove where its pull stood, its tokens, wishes and alerts. Deletes owed to the vendor stay."""
+    """Remove where its pull stood, its tokens, wishes and alerts; no floor has anything of it any more. Deletes owed to
+    the vendor stay."""
     for table, column in ((connections, "name"), (tokens, "connection"), (readbacks, "connection")):
         connection.execute(table.delete().where(table.c[column] == name))
     connection.execute(alerts.delete().where(alerts.c.connection == name))
+    connection.execute(runs.update().where(runs.c.connection == name).values(compacted=0))
     connection.exec_driver_sql(
         f"DELETE FROM outbox WHERE action = 'upsert' AND destination = {_mark(connection)}", (name,)
     )

@@ -121,12 +121,12 @@ def first_of_runs(connection: Connection, record_ids: Iterable[str], *, since: i
     return {row[0]: row[1] for row in bulk.within(connection, statement, record_ids)}
 
 
-def remove_some(connection: Connection, record: str, fact_ids: Iterable[str]) -> None:
-    """Delete facts that a floor now stands for (R4)."""
+def remove_some(connection: Connection, record: str, fact_ids: Iterable[str]) -> list[int]:
+    """Delete facts that a floor now stands for (R4); of each that a run brought, that run."""
     gone = list(fact_ids)
     repeats.forget_facts(connection, record, gone)
-    statement = "DELETE FROM facts WHERE record = ? AND fact_id {set}"
-    bulk.change_within(connection, statement, gone, extra=(record,))
+    statement = "DELETE FROM facts WHERE record = ? AND fact_id {set} RETURNING run"
+    return [row[0] for row in bulk.within(connection, statement, gone, extra=(record,)) if row[0] is not None]
 
 
 def _pass_on(connection: Connection, where: str, values: Collection[int | str], *, by: str) -> set[str]:

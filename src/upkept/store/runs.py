@@ -30,8 +30,9 @@ ALIVE: Final = "pulls_looked_for"
 class Run:
     """A run as stored. `scanned` objects were seen; of those `admitted` went to the inbox, the rest was known.
 
-    `total` is the vendor's count or an estimate. `missing` are records a full walk did not show. `reason` says
-    why it waits or failed, and what to do. `lease_epoch` is the fence of who works on it.
+    `total` is the vendor's count or an estimate. `missing` are records a full walk did not show. `compacted` are facts
+    it brought that are part of floors (R4). `reason` says why it waits or failed, and what to do. `lease_epoch` is the
+    fence of who works on it.
     """
 
     id: int
@@ -47,6 +48,7 @@ class Run:
     unchanged: int
     failed: int
     missing: int
+    compacted: int
     reason: str | None
     started_at: int
     moved_at: int
@@ -232,6 +234,13 @@ def add(connection: Connection, run_id: int, *, changed: int = 0, unchanged: int
             changed=runs.c.changed + changed, unchanged=runs.c.unchanged + unchanged, failed=runs.c.failed + failed
         )
     )
+
+
+def count_compacted(connection: Connection, tally: Mapping[int, int]) -> None:
+    """So many facts of these runs became part of floors."""
+    for run_id, facts in sorted(tally.items()):
+        query = runs.update().where(runs.c.id == run_id)
+        connection.execute(query.values(compacted=runs.c.compacted + facts))
 
 
 def first_since(connection: Connection, at: int) -> int | None:

@@ -60,6 +60,7 @@ runs = Table(
     count("unchanged"),
     count("failed"),
     count("missing"),
+    count("compacted"),
     Column("reason", Text),
     Column("started_at", Time, nullable=False),
     Column("moved_at", Time, nullable=False),

@@ -352,6 +352,7 @@ def upgrade() -> None:
         sa.Column("unchanged", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("failed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("missing", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("compacted", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("started_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("moved_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
