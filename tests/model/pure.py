@@ -118,7 +118,7 @@ class Hub:
         known[fact.fact_id] = fact
         self.standing.add(key)
         head = self.heads.get(key)
-        self.heads[key] = advance(head, fact) or fold(known.values(), kept=head)
+        self.heads[key] = advance(head, fact) or fold(known.values())
 
     def _bury(self, stone: Tombstone) -> None:
         known = self.buried.get((stone.kind, stone.subject), stone.at)

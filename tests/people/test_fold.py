@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from upkept.people.fold import (
     fold,
     live,
     says_nothing_new,
-    touch,
 )
 from upkept.people.values import AdmittedFact, Interval
 
@@ -71,7 +69,7 @@ def test_one_fact_at_a_time_equals_the_fold(facts: list[AdmittedFact]) -> None:
 def test_in_order_of_arrival_with_folding_again_where_asked(facts: list[AdmittedFact]) -> None:
     head: Head | None = None
     for n, fact in enumerate(facts, 1):
-        head = advance(head, fact) or fold(facts[:n], kept=head)
+        head = advance(head, fact) or fold(facts[:n])
     assert (head or Head()) == fold(facts)
 
 
@@ -83,7 +81,7 @@ def test_heads_survive_their_json_and_equal_ones_dump_alike(facts: list[Admitted
     head_again: Head | None = None
     order.shuffle(facts)
     for n, fact in enumerate(facts, 1):
-        head_again = advance(head_again, fact) or fold(facts[:n], kept=head_again)
+        head_again = advance(head_again, fact) or fold(facts[:n])
     assert canonical((head_again or Head()).dump()) == written
 
 
@@ -92,24 +90,6 @@ def test_what_is_newer_than_the_floor_folds_as_without_it(facts: list[AdmittedFa
     floor, young = compact(None, facts, before=before)
     assert all(fact.at >= before for fact in young)
     assert fold(young, floor) == fold(facts)
-
-
-@given(FACTS, FACTS)
-def test_touching_commutes_with_facts(early: list[AdmittedFact], late: list[AdmittedFact]) -> None:
-    said = {"last_seen_at": 9, "signed_up_at": 1}
-    before = touch(fold(early), said, at=3)
-    again = fold([*early, *late], kept=before)
-    after = touch(fold([*early, *late]), said, at=3)
-    assert again.cells == after.cells
-
-
-def test_touching_is_a_maximum_and_a_minimum_and_tells_when_nothing_changed() -> None:
-    head = touch(None, {"last_seen_at": 5, "signed_up_at": 5}, at=1)
-    assert touch(head, {"last_seen_at": 4, "signed_up_at": 6}, at=2) is head
-    moved = touch(head, {"last_seen_at": 6, "signed_up_at": None}, at=2)
-    assert {name: cell.value for name, cell in moved.cells.items()} == {"last_seen_at": 6, "signed_up_at": 5}
-    with pytest.raises(ValueError, match="name has no policy max or min"):
-        touch(head, {"name": "Ann"})
 
 
 def test_a_fact_older_than_the_floor_fills_only_what_was_never_stated() -> None:

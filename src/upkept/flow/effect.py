@@ -73,7 +73,7 @@ def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, refold: 
             late.add(id_)
         elif id_ not in refold:
             effect.fold(hub, record, head)
-    _refold(connection, hub, effect, late, refold, stated, now)
+    _refold(connection, hub, effect, late, stated, now)
     for id_, (key, part, _) in plan.records.items():
         if not part and not effect.records[id_].known:
             _wish(effect, hub, key, "unknown", now)
@@ -97,7 +97,6 @@ def _refold(
     hub: Hub,
     effect: Effect,
     late: set[str],
-    replaced: set[str],
     stated: dict[str, list[AdmittedFact]],
     now: int,
 ) -> None:
@@ -109,8 +108,7 @@ def _refold(
     for id_ in sorted(late):
         record = effect.records[id_]
         before = record.head
-        kept = None if id_ in replaced else before
-        head = fold(stored.get(id_, []), record.floor, kept=kept, policies=hub.policies)
+        head = fold(stored.get(id_, []), record.floor, policies=hub.policies)
         walk = walked.get(record.key.connection)
         if any(changed_late(before, head, fact, walked_at=walk) for fact in stated.get(id_, ())):
             _wish(effect, hub, record.key, "late", now)

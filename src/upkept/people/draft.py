@@ -83,12 +83,6 @@ class Draft:
             if value is not None:
                 self._claim_before(kind, value, fact.at, verified=doc.get("v", True))
 
-    def carry(self, kept: Head) -> None:
-        for name in self.extremes:
-            cell = kept.cells.get(name)
-            if cell is not None:
-                self.stretch(name, cell)
-
     def stretch(self, name: str, cell: Cell) -> None:
         """A `max` or `min` field takes the more extreme value; of equal ones the first stated."""
         held = self.cells.get(name)

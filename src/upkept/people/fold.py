@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from upkept.contract import FactKind
 from upkept.people.draft import Draft, same
@@ -21,7 +21,6 @@ __all__ = [
     "fold",
     "live",
     "says_nothing_new",
-    "touch",
 ]
 
 
@@ -29,13 +28,11 @@ def fold(
     facts: Iterable[AdmittedFact],
     floor: Head | None = None,
     *,
-    kept: Head | None = None,
     policies: Policies = DEFAULT_POLICIES,
 ) -> Head:
     """The head that these facts amount to, whatever their order and however often each is given.
 
-    A fact older than `floor` (the compacted rest, R4) fills only what was never stated. `kept` is the head before,
-    whose `touch`ed fields carry over; leave it out after facts were removed (undo, forget, erase).
+    A fact older than `floor` (the compacted rest, R4) fills only what was never stated.
     """
     draft = Draft(floor or EMPTY, policies.extremes)
     ordered = sorted(facts, key=_stamp)
@@ -45,8 +42,6 @@ def fold(
             draft.fill(fact, floor or EMPTY)
         elif fact.stamp != draft.newest:
             draft.apply(fact)
-    if kept is not None:
-        draft.carry(kept)
     return draft.head()
 
 
@@ -64,22 +59,6 @@ def advance(head: Head | None, fact: AdmittedFact, *, policies: Policies = DEFAU
     draft = Draft(head, policies.extremes)
     draft.apply(fact)
     return draft.head()
-
-
-def touch(head: Head | None, fields: Mapping[str, Json], policies: Policies = DEFAULT_POLICIES, *, at: int = 0) -> Head:
-    """The head after input that states nothing but `max` and `min` fields, which makes no fact (R4).
-
-    Returns the very same head if nothing became more extreme. `at` is when it was said, for `explain`.
-    Raises ValueError for a field that another rule governs.
-    """
-    before = head or EMPTY
-    stamp = Stamp(at, int(FactKind.EVENT), 0, "")
-    draft = Draft(before, policies.extremes)
-    for name, value in fields.items():
-        if name not in policies.extremes:
-            raise ValueError(f"{name} has no policy max or min; it needs a fact")
-        draft.stretch(name, Cell(value, stamp, stamp))
-    return draft.head() if draft.cells != before.cells else before
 
 
 def says_nothing_new(head: Head | None, fact: AdmittedFact) -> bool:

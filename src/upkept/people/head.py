@@ -40,7 +40,7 @@ class Head:
 
     `claims` holds every interval ever; one of no length was stated and ended at once. `stood` is the newest
     statement about deletion as (at, deleted). `user_id` is the last one stated and outlives a delete.
-    `newest` and `first_at` are None while only `touch` has written here.
+    `newest` and `first_at` are None of one without a fact.
     """
 
     cells: Mapping[str, Cell] = field(default_factory=dict)
