@@ -76,13 +76,16 @@ def keep(hub: Hub, batch: Sequence[Received], *, now: int) -> list[Kept]:
 
 def _commit(hub: Hub, batch: Sequence[Received], now: int) -> list[Kept]:
     arrivals = [arrival for received in batch for arrival in received.arrivals]
-    lowering = any(received.consents for received in batch)
-    with hub.store.write() if lowering else hub.store.write_at_once() as connection:
-        reach("receive.before_commit")
-        new = inbox.store(connection, arrivals)
-        if lowering:
+    if any(received.consents for received in batch):
+        with hub.store.write() as connection:
+            reach("receive.before_commit")
+            new = inbox.store(connection, arrivals)
             consent.insert(connection, list(_in_force(batch, new)), now=now)
             reach("receive.opt_out_inserted")
+    else:
+        with hub.store.write_at_once() as at_once:
+            reach("receive.before_commit")
+            new = inbox.store(at_once, arrivals)
     reach("receive.after_commit")
     return [Kept(bells=tuple(_bells(received, new))) for received in batch]
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Table
 from sqlalchemy.dialects import postgresql
 
 from upkept.people.facts import canonical
+from upkept.store.engine import Statements
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -23,12 +24,12 @@ SQLITE_VARIABLES = 30_000
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def on_postgresql(connection: Connection) -> bool:
+def on_postgresql(connection: Statements) -> bool:
     return connection.dialect.name == "postgresql"
 
 
 def insert(
-    connection: Connection,
+    connection: Statements,
     table: Table,
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
@@ -98,7 +99,7 @@ def update(
 
 
 def within(
-    connection: Connection, statement: str, values: Iterable[Any], *, kind: str = "text", extra: Sequence[Any] = ()
+    connection: Statements, statement: str, values: Iterable[Any], *, kind: str = "text", extra: Sequence[Any] = ()
 ) -> list[AnyRow]:
     """Run `statement`, whose one `{set}` stands for "is one of `values`", with `?` for each of `extra` before it.
 

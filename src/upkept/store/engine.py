@@ -3,7 +3,8 @@
 SQLite takes one writer at a time. Its own waiting is unfair (waits of 5 s were measured), so writers queue on
 a lock file first and then BEGIN IMMEDIATE; DEFERRED transactions that read before they write fail with
 "database is locked" whatever the time-out. WAL with `synchronous=FULL` keeps what was committed through a
-power cut. PostgreSQL runs READ COMMITTED: every decision is made on rows locked in one order.
+power cut. PostgreSQL runs READ COMMITTED: every decision is made on rows locked in one order. Both drivers commit
+every statement by itself unless we say BEGIN.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
+from sqlalchemy import Dialect as SQLDialect
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -36,6 +38,27 @@ LOCK_TIMEOUT_MS = 10_000
 GIVE_WAY = frozenset({"40P01", "40001", "55P03"})
 
 
+class Statements(Protocol):
+    """What runs SQL in the driver's own style: a SQLAlchemy connection, or `AtOnce`."""
+
+    @property
+    def dialect(self) -> SQLDialect: ...
+
+    def exec_driver_sql(self, statement: str, parameters: Any = ..., /) -> Any:
+        """The rows, and `rowcount`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """Statements straight on a connection of the driver, each committed by itself."""
+
+    dialect: SQLDialect
+    _driver: Any
+
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Any:
+        return self._driver.execute(statement, parameters)
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """An open database. `read()` and `write()` yield a connection inside one transaction."""
@@ -49,8 +72,7 @@ class Store:
     def read(self) -> Iterator[Connection]:
         """One consistent look; nothing written here is kept."""
         with unavailable_is_retryable(), self.engine.connect() as connection:
-            if self.dialect == "sqlite":
-                connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("BEGIN")
             try:
                 yield connection
             finally:
@@ -62,32 +84,52 @@ class Store:
 
         Raises `Retryable` when the database is away or a lock could not be had in time.
         """
-        with unavailable_is_retryable():
-            if self.dialect == "postgresql":
-                with self.engine.begin() as connection:
-                    yield connection
-                return
-            with self._our_turn(), self.engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                except BaseException:
-                    connection.rollback()
-                    raise
-                connection.commit()
+        begin = "BEGIN" if self.dialect == "postgresql" else "BEGIN IMMEDIATE"
+        with unavailable_is_retryable(), self._our_turn(), self.engine.connect() as connection:
+            connection.exec_driver_sql(begin)
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
 
     @contextmanager
-    def write_at_once(self) -> Iterator[Connection]:
-        """`write` for a single statement, which PostgreSQL commits by itself: one round trip instead of three."""
+    def write_at_once(self) -> Iterator[Statements]:
+        """`write` for a single statement, which PostgreSQL commits by itself: one round trip instead of three.
+
+        There it goes straight to the driver: SQLAlchemy's own way doubles the process time of a small commit.
+        """
         if self.dialect != "postgresql":
             with self.write() as connection:
                 yield connection
             return
-        with unavailable_is_retryable(), self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        failed = self.engine.dialect.loaded_dbapi.Error
+        with unavailable_is_retryable():
+            try:
+                pooled = self.engine.raw_connection()
+                try:
+                    yield AtOnce(self.engine.dialect, pooled.driver_connection)
+                except failed:
+                    self._drop(pooled)
+                    raise
+                finally:
+                    pooled.close()
+            except failed as error:
+                raise DBAPIError.instance(None, None, error, failed) from error
+
+    def _drop(self, pooled: PoolProxiedConnection) -> None:
+        """Use it no more; if its server went away, none of those that were opened before it."""
+        lost = pooled.driver_connection is not None and pooled.driver_connection.closed
+        pooled.invalidate()
+        if lost:
+            self.engine.dispose()
 
     @contextmanager
     def _our_turn(self) -> Iterator[None]:
+        if self.dialect == "postgresql":
+            yield
+            return
         if self.lock_file is None:
             with self._turn:
                 yield
@@ -150,6 +192,7 @@ def _open_sqlite(url: str, database: str | None) -> Store:
 def _open_postgresql(url: Any, pool_size: int) -> Store:
     engine = create_engine(
         url,
+        isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=8,
         pool_timeout=5,

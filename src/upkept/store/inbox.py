@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func
 
 from upkept.store import bulk, repeats
 from upkept.store.bulk import AnyRow
+from upkept.store.engine import Statements
 from upkept.store.tables import inbox
 
 Lane = Literal["consent", "inbound", "bulk"]
@@ -89,7 +90,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def store(connection: Connection, arrivals: Sequence[Arrival]) -> dict[tuple[str, str], int]:
+def store(connection: Statements, arrivals: Sequence[Arrival]) -> dict[tuple[str, str], int]:
     """Insert what is not yet there; the ids of the new rows that need work, by (connection, dedup_key)."""
     unique = {(arrival.connection, arrival.dedup_key): arrival for arrival in reversed(arrivals)}
     rows = [
@@ -135,17 +136,17 @@ ORDER BY next_attempt_at, id LIMIT {BESIDE}
 """
 
 
-def claim(connection: Connection, ids: Iterable[int], *, now: int) -> list[Claimed]:
+def claim(connection: Statements, ids: Iterable[int], *, now: int) -> list[Claimed]:
     """Take those of `ids` that are free, oldest first; rows that another worker is taking are passed over."""
     return _claimed(connection, _THESE, ids, kind="bigint", now=now)
 
 
-def claim_next(connection: Connection, lane: str, *, now: int) -> list[Claimed]:
+def claim_next(connection: Statements, lane: str, *, now: int) -> list[Claimed]:
     """Take the `BESIDE` rows of a lane that have waited longest and that nobody works on."""
     return _claimed(connection, _NEXT, [lane], kind="text", now=now)
 
 
-def _claimed(connection: Connection, chosen: str, values: Iterable[object], *, kind: str, now: int) -> list[Claimed]:
+def _claimed(connection: Statements, chosen: str, values: Iterable[object], *, kind: str, now: int) -> list[Claimed]:
     skip = "FOR UPDATE SKIP LOCKED" if bulk.on_postgresql(connection) else ""
     statement = _CLAIM.replace("{chosen}", chosen).replace("{skip}", skip)
     rows = bulk.within(connection, statement, values, kind=kind, extra=(now + LEASE, now))
