@@ -85,7 +85,7 @@ class Outcome:
 
 
 _COLUMNS = (
-    "connection", "dedup_key", "kind", "body", "received_at", "lane", "state", "lowering", "thin", "next_attempt_at",
+    "dedup_key", "connection", "kind", "body", "received_at", "lane", "state", "lowering", "thin", "next_attempt_at",
     "reason", "run",
 )  # fmt: skip
 
@@ -95,7 +95,7 @@ def store(connection: Statements, arrivals: Sequence[Arrival]) -> dict[tuple[str
     unique = {(arrival.connection, arrival.dedup_key): arrival for arrival in reversed(arrivals)}
     rows = [
         (
-            a.connection, a.dedup_key, a.kind, a.body, a.received_at, a.lane,
+            a.dedup_key, a.connection, a.kind, a.body, a.received_at, a.lane,
             "new" if a.settled is None else "skipped", a.lowering, a.thin, a.received_at, a.settled, a.run,
         )
         for _, a in sorted(unique.items(), key=lambda item: item[0])
