@@ -50,7 +50,7 @@ def insert(
         # Without WHERE the grammar takes ON CONFLICT for a join's ON.
         statement = f"{head} SELECT {', '.join(sent.places.values())} FROM {sent.source} WHERE true{tail}"
         result = connection.exec_driver_sql(statement, sent.parameters)
-        return list(result) if returning else []
+        return [*result.fetchall()] if returning else []
     found: list[AnyRow] = []
     step = max(1, SQLITE_VARIABLES // len(columns))
     marks = "(" + ", ".join("?" * len(columns)) + ")"
@@ -59,7 +59,7 @@ def insert(
         statement = f"{head} VALUES {', '.join([marks] * len(chunk))}{tail}"
         result = connection.exec_driver_sql(statement, tuple(value for row in chunk for value in row))
         if returning:
-            found.extend(result)
+            found.extend(result.fetchall())
     return found
 
 
@@ -110,9 +110,9 @@ def within(
         return []
     if on_postgresql(connection):
         sql = statement.replace("?", "%b").format(set=f"= ANY(%b::{kind}[])", rows=f"unnest(%b::{kind}[]) AS w(value)")
-        return list(connection.exec_driver_sql(sql, (*extra, wanted)))
+        return [*connection.exec_driver_sql(sql, (*extra, wanted)).fetchall()]
     sql = statement.format(set="IN (SELECT value FROM json_each(?))", rows="json_each(?) AS w")
-    return list(connection.exec_driver_sql(sql, (*extra, canonical(wanted).decode())))
+    return [*connection.exec_driver_sql(sql, (*extra, canonical(wanted).decode())).fetchall()]
 
 
 def change_within(

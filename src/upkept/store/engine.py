@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import psycopg
+from psycopg.pq import Format
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy import Dialect as SQLDialect
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -189,6 +191,17 @@ def _open_sqlite(url: str, database: str | None) -> Store:
     return Store(engine=engine, dialect="sqlite", lock_file=lock_file)
 
 
+class BinaryCursor(psycopg.Cursor[Any]):
+    """A cursor that gets its results in binary: text would write each byte of a body as two digits, and read them.
+
+    SQLAlchemy's reflection, which nothing here uses, would want an engine without it.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.format = Format.BINARY
+
+
 def _open_postgresql(url: Any, pool_size: int) -> Store:
     engine = create_engine(
         url,
@@ -198,6 +211,7 @@ def _open_postgresql(url: Any, pool_size: int) -> Store:
         pool_timeout=5,
         pool_pre_ping=False,
         connect_args={
+            "cursor_factory": BinaryCursor,
             "connect_timeout": 3,
             "application_name": "upkept",
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
