@@ -21,7 +21,7 @@ from upkept.flow.settle import Effect, settle
 from upkept.flow.walk import REPORT, Turn, Walk
 from upkept.people.facts import canonical
 from upkept.people.fold import fold
-from upkept.people.head import Head
+from upkept.people.head import EMPTY, Cell, Head
 from upkept.people.predicate import time_based
 from upkept.people.values import Interval, Json, RecordKey
 from upkept.store import claims, erasure, facts, people, records, tombstones
@@ -106,7 +106,7 @@ class _Before:
     """What stood before a page was rebuilt."""
 
     heads: dict[str, Head | None]
-    summaries: dict[str, Json]
+    summaries: dict[str, Mapping[str, Cell]]
     owners: dict[str, str | None]
     persons: dict[str, str | None]
     conflicts: list[tuple[str, str, str]]
@@ -151,7 +151,7 @@ def _before(connection: Connection, effect: Effect, mine: Mapping[str, Record]) 
     shown = {record.person for record in effect.records.values() if record.person is not None}
     return _Before(
         heads={id_: record.head for id_, record in mine.items()},
-        summaries={id_: dict(record.summary) for id_, record in mine.items()},
+        summaries={id_: record.summary for id_, record in mine.items()},
         owners={id_: record.owner for id_, record in mine.items()},
         persons={id_: record.person for id_, record in effect.records.items() if not record.part},
         conflicts=claims.conflicts_of(connection, sorted(mine)),
@@ -191,11 +191,12 @@ def _records_differ(hub: Hub, effect: Effect, before: _Before) -> Iterator[Diffe
         if record is None or record.head is None:
             continue
         if head is None or _text(head) != _text(record.head):
-            stored, rebuilt = _cells(hub, record, head), _cells(hub, record, record.head)
+            stored, rebuilt = _values(hub, record, (head or EMPTY).cells), _values(hub, record, record.head.cells)
             changed = {name for name in {*stored, *rebuilt} if stored.get(name) != rebuilt.get(name)}
             yield Difference("head", id_, _only(stored, changed), _only(rebuilt, changed))
         if record.summary != before.summaries[id_]:
-            yield Difference("summary", id_, before.summaries[id_], record.summary)
+            stored, rebuilt = (_values(hub, record, said) for said in (before.summaries[id_], record.summary))
+            yield Difference("summary", id_, stored, rebuilt)
         if record.owner != before.owners[id_]:
             yield Difference("part", id_, {"owner": before.owners[id_]}, {"owner": record.owner})
     for id_, person in sorted(before.persons.items()):
@@ -238,8 +239,7 @@ def _columns(row: PersonRow | None) -> dict[str, Json]:
     return {} if row is None else {name: getattr(row, name) for name in PersonRow.__slots__}
 
 
-def _cells(hub: Hub, of: Record, head: Head | None) -> dict[str, Json]:
-    cells = head.cells if head is not None else {}
+def _values(hub: Hub, of: Record, cells: Mapping[str, Cell]) -> dict[str, Json]:
     return {hub.label(of.key.connection, name): cell.value for name, cell in cells.items()}
 
 

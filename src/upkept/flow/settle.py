@@ -157,9 +157,7 @@ def _summarize(connection: Connection, hub: Hub, effect: Effect) -> None:
         owner = effect.records[id_]
         if id_ not in parts and not owner.summary and owner.head is None:
             continue
-        summary = view.summarize(hub, owner, parts.get(id_, {}).values())
-        if summary != owner.summary:
-            owner.summary = summary
+        if owner.summarize(view.summarize(hub, owner, parts.get(id_, {}).values())):
             effect.changed.add(id_)
             effect.dirty.add(id_)
 

@@ -31,11 +31,7 @@ NOTE: Final = "_"
 
 def cells(hub: Hub, record: Record) -> Mapping[str, Cell]:
     """A record's fields as they count now: its own, and those summarized from its parts (R2, R12)."""
-    summary: dict[str, Cell] = {}
-    for name, (value, *stamp) in record.summary.items():
-        if name[0] != NOTE:
-            made = Stamp(*stamp)
-            summary[name] = Cell(value, made, made)
+    summary = {name: cell for name, cell in record.summary.items() if name[0] != NOTE}
     return live(record.head or EMPTY, survives=hub.survives(record.key.connection), summary=summary)
 
 
@@ -54,7 +50,7 @@ def view(hub: Hub, record: Record) -> RecordView:
     )
 
 
-def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, list[object]]:
+def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, Cell]:
     """The owner's summarized fields; each takes the newest stamp among the parts it used (R2)."""
     connector = hub.connections[owner.key.connection].connector if owner.key.connection in hub.connections else None
     if connector is None or connector.summarize is None:
@@ -68,14 +64,14 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, lis
             newest[ref] = glance.newest
             seen.append(Part(ref=ref, fields=_decoded(glance), deleted=part.deleted))
     seen.sort(key=_by_ref)
-    own = owner.glance() or Glance({}, None)
+    own = owner.head.glance() if owner.head is not None else Glance({}, None)
     used, stamp = None, None
-    summary: dict[str, list[object]] = {}
+    summary: dict[str, Cell] = {}
     for name, said in connector.summarize(_decoded(own), seen).items():
         if said.used is not used:  # neighbours often used the very same parts
             used, stamp = said.used, newest_of(said.used, newest, own.newest)
         if stamp is not None:
-            summary[name] = [encode(said.value), *stamp]
+            summary[name] = Cell(encode(said.value), stamp, stamp)
     return summary
 
 

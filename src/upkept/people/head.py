@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -70,16 +70,18 @@ class Head:
 
     def dump(self) -> dict[str, Any]:
         """Equal heads dump alike. Every stamp is written once, cells name it by its place."""
-        stamps = {stamp for cell in self.cells.values() for stamp in (cell.stamp, cell.since)}
-        stamps.update(s for s in (self.owner_stamp, self.user_id_stamp, self.newest) if s is not None)
+        stamps = set(filter(None, (self.owner_stamp, self.user_id_stamp, self.newest)))
+        last = None
+        for _, stamp, since in self.cells.values():
+            if stamp is not last:  # neighbours mostly share one
+                stamps.add(last := stamp)
+            if since is not stamp:
+                stamps.add(since)
         table = sorted(stamps)
         at = {stamp: place for place, stamp in enumerate(table)}
         doc: dict[str, Any] = {"s": [list(stamp) for stamp in table]}
         if self.cells:
-            doc["f"] = {
-                name: [value, at[stamp]] if stamp == since else [value, at[stamp], at[since]]
-                for name, (value, stamp, since) in self.cells.items()
-            }
+            doc["f"] = dict(self._placed(at))
         if self.claims:
             doc["c"] = [[i.kind, i.value, i.start, i.end, i.verified] for i in self.claims]
         if self.stood is not None:
@@ -95,6 +97,14 @@ class Head:
         if self.newest is not None:
             doc["n"] = at[self.newest]
         return doc
+
+    def _placed(self, at: Mapping[Stamp, int]) -> Iterator[tuple[str, list[Any]]]:
+        """Each field with its value and the places of its stamps."""
+        last, place = None, 0
+        for name, (value, stamp, since) in self.cells.items():
+            if stamp is not last:
+                last, place = stamp, at[stamp]
+            yield name, [value, place] if since is stamp or since == stamp else [value, place, at[since]]
 
     @staticmethod
     def load(doc: Mapping[str, Any]) -> Head:

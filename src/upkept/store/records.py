@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 from sqlalchemy import Connection
 
 from upkept.people.facts import canonical
-from upkept.people.head import Glance, Head, glance_at
-from upkept.people.values import Json, RecordKey
+from upkept.people.head import Cell, Glance, Head, glance_at
+from upkept.people.values import RecordKey
 from upkept.store import bulk
 from upkept.store.bulk import AnyRow
 from upkept.store.tables import records
@@ -35,7 +35,8 @@ class Record:
     known: bool
     _head: Head | str | None
     _floor: Head | str | None
-    _summary: dict[str, list[Json]] | str | None
+    _summary: str | None
+    _summary_cells: Mapping[str, Cell] | None = None
 
     @property
     def head(self) -> Head | None:
@@ -60,15 +61,19 @@ class Record:
         self._floor = floor
 
     @property
-    def summary(self) -> dict[str, list[Json]]:
-        """A summarized field to `[value, at, kind, sequence, fact_id]`."""
-        if not isinstance(self._summary, dict):
-            self._summary = orjson.loads(self._summary) if self._summary else {}
-        return self._summary
+    def summary(self) -> Mapping[str, Cell]:
+        """The fields summarized from its parts. They are stored as a head is, which writes each stamp once."""
+        if self._summary_cells is None:
+            head = _loaded(self._summary or "")
+            self._summary_cells = head.cells if head is not None else {}
+        return self._summary_cells
 
-    @summary.setter
-    def summary(self, summary: dict[str, list[Json]]) -> None:
-        self._summary = summary
+    def summarize(self, summary: Mapping[str, Cell]) -> bool:
+        """Take a summary; whether it is another one than before."""
+        text = _text(Head(summary)) if summary else None
+        changed = text != self._summary
+        self._summary, self._summary_cells = text, summary
+        return changed
 
     def glance(self) -> Glance | None:
         """The values of its head and their newest stamp, without the head; None if there is no head."""
@@ -171,7 +176,7 @@ def save(connection: Connection, changed: Iterable[Record]) -> None:
     """
     rows = [
         (
-            r.id, r.owner, r.person, r.user_id, r.deleted, r.known, _text(r._head) or "", _text(r._summary or None),
+            r.id, r.owner, r.person, r.user_id, r.deleted, r.known, _text(r._head) or "", r._summary,
         )
         for r in sorted(changed, key=lambda record: record.id)
     ]  # fmt: skip
@@ -206,8 +211,6 @@ def _loaded(text: str) -> Head | None:
     return Head.load(orjson.loads(text)) if text else None
 
 
-def _text(held: Head | dict[str, list[Json]] | str | None) -> str | None:
+def _text(held: Head | str | None) -> str | None:
     """As stored; what nobody looked at goes back as it came."""
-    if held is None or isinstance(held, str):
-        return held
-    return canonical(held.dump() if isinstance(held, Head) else held).decode()
+    return canonical(held.dump()).decode() if isinstance(held, Head) else held
