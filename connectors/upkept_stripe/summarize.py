@@ -26,7 +26,7 @@ Every part that could change a value is among those it `used`, so its stamp is n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from upkept.contract import WITHDRAWN, Part, RecordRef, Said, Summary
 from upkept_stripe import discounts
@@ -99,6 +99,7 @@ CUSTOMER_COUPON: Final = "stripe_coupon"
 BEST: Final = "_best"
 """The note of how good the main subscription is: its status's place, its time, its id."""
 
+T = TypeVar("T")
 Values = Iterator[tuple[str, Said, tuple[RecordRef, ...]]]
 
 
@@ -108,11 +109,13 @@ def summarize(fields: Mapping[str, Said], parts: Iterable[Part], /) -> Mapping[s
     for part in parts:
         if not part.deleted and part.ref.type in of:
             of[part.ref.type].append(part)
+    for group in of.values():
+        group.sort(key=_age, reverse=True)
     subscriptions, charges, invoices = of[SUBSCRIPTION], of[CHARGE], of[INVOICE]
     main = max(subscriptions, key=_rank, default=None)
     coupon = next((one for one in of[DISCOUNT] if one.fields.get(COUPON) == fields.get(CUSTOMER_COUPON)), None)
     return {
-        name: Summary(value=value, used=used)
+        name: Summary(value, used)
         for values in (
             _subscriptions(main, subscriptions, invoices, coupon),
             _payments(main, charges, invoices),
@@ -156,11 +159,12 @@ def _subscriptions(
 
 def _payments(main: Part | None, charges: Sequence[Part], invoices: Sequence[Part]) -> Values:
     used = _refs(charges, invoices)
-    last = _newest(charge for charge in charges if number(charge, PAID))
-    settled = _newest(invoice for invoice in invoices if number(invoice, PAID) > number(invoice, OFF_STRIPE))
-    billed = _newest(invoice for invoice in invoices if number(invoice, PAID))
-    known = (one.fields.get(CURRENCY) for one in (main, last, billed, _newest(invoices)) if one is not None)
-    currency = next((currency for currency in known if isinstance(currency, str)), None)
+    last = _first(charge for charge in charges if number(charge, PAID))
+    settled = _first(invoice for invoice in invoices if number(invoice, PAID) > number(invoice, OFF_STRIPE))
+    billed = _first(invoice for invoice in invoices if number(invoice, PAID))
+    newest = _first(invoices)
+    known = (one.fields.get(CURRENCY) for one in (main, last, billed, newest) if one is not None)
+    currency = _first(currency for currency in known if isinstance(currency, str))
     if currency is not None:
         yield "stripe_currency", currency, used if main is None else (main.ref,)
     if used:
@@ -170,21 +174,20 @@ def _payments(main: Part | None, charges: Sequence[Part], invoices: Sequence[Par
     elif settled is not None:
         yield "stripe_last_charge_amount", major(settled.fields.get(PAID), settled.fields.get(CURRENCY)), used
         yield "stripe_last_charge_at", settled.fields.get(PAID_AT) or settled.fields.get(CREATED), used
-    failed = _newest(charge for charge in charges if charge.fields.get(STATUS) == "failed")
+    failed = _first(charge for charge in charges if charge.fields.get(STATUS) == "failed")
     if failed is not None:
         yield "stripe_last_charge_failed_at", failed.fields.get(CREATED), used
-    newest = _newest(invoices)
     if newest is not None:
         yield from _attributes(newest, used)
 
 
 def _card(fields: Mapping[str, Said], main: Part | None, charges: Sequence[Part], cards: Sequence[Part]) -> Values:
     on_file = {bare_id(card): card for card in cards}
-    charged = _newest(charge for charge in charges if charge.fields.get(BRAND) is not None)
+    charged = _first(charge for charge in charges if charge.fields.get(BRAND) is not None)
     wanted = (main.fields.get(PAID_BY) if main is not None else None, fields.get(DEFAULT_CARD))
-    chosen = next((on_file[id] for id in wanted if isinstance(id, str) and id in on_file), None)
+    chosen = _first(on_file[id] for id in wanted if isinstance(id, str) and id in on_file)
     if chosen is None and (charged is None or charged.fields.get(PAID_BY) not in wanted):
-        chosen = _newest(cards)
+        chosen = _first(cards)
     chosen = chosen or charged
     if chosen is not None:
         used = _refs(cards, () if charged is None else (charged,), () if main is None else (main,))
@@ -212,8 +215,13 @@ def _rank(subscription: Part) -> tuple[int, int, str]:
     return -best, number(subscription, CREATED), subscription.ref.id
 
 
-def _newest(parts: Iterable[Part]) -> Part | None:
-    return max(parts, key=lambda part: (number(part, CREATED), part.ref.id), default=None)
+def _age(part: Part) -> tuple[int, str]:
+    return number(part, CREATED), part.ref.id
+
+
+def _first(found: Iterable[T]) -> T | None:
+    """Of a group, which stands newest first, the newest."""
+    return next(iter(found), None)
 
 
 def _renewal(subscription: Part) -> int | None:
@@ -237,4 +245,4 @@ def _past_due_since(subscription: Part, invoices: Sequence[Part]) -> int | None:
 
 
 def _refs(*groups: Iterable[Part]) -> tuple[RecordRef, ...]:
-    return tuple(sorted({part.ref for group in groups for part in group}))
+    return tuple(sorted([part.ref for group in groups for part in group]))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from upkept.contract.fields import FieldMap
 from upkept.contract.values import Page, RawEvent, RecordRef, Request, Said, Statement
@@ -48,8 +48,7 @@ class Context(Protocol):
         """Cache an access token for all workers, encrypted at rest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """A folded part of a record (a subscription, a charge)."""
 
     ref: RecordRef
@@ -69,8 +68,7 @@ class Whole:
     summary: Mapping[str, Said]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(NamedTuple):
     """A field made of several parts, or of several records; its stamp is the newest among those it used (R2)."""
 
     value: Said

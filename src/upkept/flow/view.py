@@ -62,7 +62,7 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, Cel
         if glance is not None:
             ref = RecordRef(part.key.type, part.key.id)
             newest[ref] = glance.newest
-            seen.append(Part(ref=ref, fields=_decoded(glance), deleted=part.deleted))
+            seen.append(Part(ref, _decoded(glance), part.deleted))
     seen.sort(key=_by_ref)
     own = owner.head.glance() if owner.head is not None else Glance({}, None)
     used, stamp = None, None
@@ -103,7 +103,7 @@ def _whole(record: Record) -> Whole:
 
 def _decoded(glance: Glance) -> dict[str, Said]:
     values = glance.values
-    if not any(value.__class__ is dict for value in values.values()):
+    if dict not in map(type, values.values()):
         return values
     return {name: decode(value) for name, value in values.items()}
 

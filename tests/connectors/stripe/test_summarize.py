@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -254,7 +253,7 @@ def test_money_that_went_back_does_not_count() -> None:
 
 
 def replace_fields(one: Part, **more: Any) -> Part:
-    return replace(one, fields={**one.fields, **more})
+    return one._replace(fields={**one.fields, **more})
 
 
 def test_what_was_never_taken_does_not_count() -> None:
@@ -372,7 +371,7 @@ def test_stripes_own_ids_match_inside_a_connected_account() -> None:
         return part(read(shown, account="acct_1"))
 
     shown = [there(invoice(charge="ch_1")), there(charge()), there(subscription(default_payment_method="pm_1"))]
-    held = replace(attached(), ref=RecordRef("payment_method", "acct_1/pm_1"))
+    held = attached()._replace(ref=RecordRef("payment_method", "acct_1/pm_1"))
     context = summary([*shown, held])
     assert context["stripe_lifetime_value"] == 10.0
     assert context["stripe_card_brand"] == "visa"
