@@ -37,17 +37,18 @@ class Record:
     _floor: Head | str | None
     _summary: str | None
     _summary_cells: Mapping[str, Cell] | None = None
+    _head_text: str | None = None
 
     @property
     def head(self) -> Head | None:
         """None until a fact was folded."""
         if isinstance(self._head, str):
-            self._head = _loaded(self._head)
+            self._head_text, self._head = self._head, _loaded(self._head)
         return self._head
 
     @head.setter
     def head(self, head: Head | None) -> None:
-        self._head = head
+        self._head, self._head_text = head, None
 
     @property
     def floor(self) -> Head | None:
@@ -176,7 +177,7 @@ def save(connection: Connection, changed: Iterable[Record]) -> None:
     """
     rows = [
         (
-            r.id, r.owner, r.person, r.user_id, r.deleted, r.known, _text(r._head) or "", r._summary,
+            r.id, r.owner, r.person, r.user_id, r.deleted, r.known, r._head_text or _text(r._head) or "", r._summary,
         )
         for r in sorted(changed, key=lambda record: record.id)
     ]  # fmt: skip
