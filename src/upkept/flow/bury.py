@@ -128,7 +128,7 @@ def near_to(connection: Connection, hub: Hub, ids: Iterable[str]) -> set[str]:
     stored = records.load(connection, sorted(ids))
     near = {r.owner for r in stored.values() if r.owner is not None}
     people_ = sorted({r.person for r in stored.values() if r.person is not None})
-    near |= records.of_people(connection, people_).keys()
+    near |= records.ids_of_people(connection, people_)
     near |= component.closure(connection, hub, stored.keys()).intervals.keys()
     held = [i for intervals in claims.of(connection, sorted(stored)).values() for i in intervals]
     stated = {(i.kind, i.value) for i in held}

@@ -53,8 +53,8 @@ class Effect:
         self.records = records.lock(connection, ids)
         held = {r.person for r in self.records.values() if r.person is not None}
         self.hashes = people.lock(connection, held)
-        for id_, record in records.of_people(connection, sorted(held)).items():
-            self.records.setdefault(id_, record)
+        others = records.ids_of_people(connection, sorted(held)) - self.records.keys()
+        self.records |= records.load(connection, sorted(others))
 
     def fold(self, hub: Hub, record: Record, head: Head) -> None:
         """Take a new head, and note what it touches."""

@@ -116,6 +116,11 @@ def of_people(connection: Connection, people: Iterable[str]) -> dict[str, Record
     return _records(bulk.within(connection, f"{_SELECT} WHERE person {{set}}", people))
 
 
+def ids_of_people(connection: Connection, people: Iterable[str]) -> set[str]:
+    """The ids of every record of these people."""
+    return {row[0] for row in bulk.within(connection, "SELECT id FROM records WHERE person {set}", people)}
+
+
 def parts_of(connection: Connection, owners: Iterable[str]) -> dict[str, Record]:
     """Every part of these owners."""
     return _records(bulk.within(connection, f"{_SELECT} WHERE owner {{set}}", owners))
