@@ -14,7 +14,7 @@ counts beside them.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -34,17 +34,24 @@ from upkept_stripe.parts import (
 
 LOST: Final = "lost"
 
+Paid = tuple[int, Part]
+"""Minor units that were paid, and the charge or invoice that says so."""
+
 
 def paid_in_all(charges: Sequence[Part], invoices: Sequence[Part], currency: str | None) -> int:
     """Minor units of `currency`; payments in another currency are left out, as there is no rate to add them at."""
-    taken = [charge for charge in charges if number(charge, PAID) and charge.fields.get(CURRENCY) == currency]
-    billed = [
+    taken = _paid(charge for charge in charges if charge.fields.get(CURRENCY) == currency)
+    billed = _paid(
         invoice
         for invoice in invoices
-        if number(invoice, PAID) and invoice.fields.get(STATUS) != "void" and invoice.fields.get(CURRENCY) == currency
-    ]
-    kept = sum(number(charge, PAID) - _given_back(charge) for charge in taken)
+        if invoice.fields.get(CURRENCY) == currency and invoice.fields.get(STATUS) != "void"
+    )
+    kept = sum(amount - min(_given_back(charge), amount) for amount, charge in taken)
     return kept + sum(_unexplained(taken, billed))
+
+
+def _paid(parts: Iterable[Part]) -> list[Paid]:
+    return [(amount, part) for part in parts if (amount := number(part, PAID))]
 
 
 def number(part: Part, name: str) -> int:
@@ -59,35 +66,32 @@ def bare_id(part: Part) -> str:
 
 
 def _given_back(charge: Part) -> int:
-    refunded = number(charge, REFUNDED)
-    lost = number(charge, DISPUTED) if charge.fields.get(DISPUTE) == LOST else 0
-    return min(refunded + lost, number(charge, PAID))
+    return number(charge, REFUNDED) + (number(charge, DISPUTED) if charge.fields.get(DISPUTE) == LOST else 0)
 
 
-def _unexplained(taken: Iterable[Part], billed: Iterable[Part]) -> Iterable[int]:
+def _unexplained(taken: Iterable[Paid], billed: Iterable[Paid]) -> Iterable[int]:
     """For each invoice, what of its payment no charge accounts for."""
-    by_name: dict[object, list[Part]] = defaultdict(list)
-    for charge in taken:
+    by_name: dict[object, list[Paid]] = defaultdict(list)
+    for one in taken:
+        charge = one[1]
         for name in (bare_id(charge), charge.fields.get(OF_INVOICE), charge.fields.get(INTENT)):
             if name is not None:
-                by_name[name].append(charge)
+                by_name[name].append(one)
     linked: set[str] = set()
-    alone: list[Part] = []
-    for invoice in billed:
+    alone: list[Paid] = []
+    for one in billed:
+        amount, invoice = one
         names = (bare_id(invoice), invoice.fields.get(BY_CHARGE), invoice.fields.get(INTENT))
-        found = {charge.ref.id: charge for name in names if name is not None for charge in by_name.get(name, ())}
+        found = {charge.ref.id: paid for name in names if name is not None for paid, charge in by_name.get(name, ())}
         if found:
             linked.update(found)
-            yield max(number(invoice, PAID) - sum(number(charge, PAID) for charge in found.values()), 0)
+            yield max(amount - sum(found.values()), 0)
         else:
-            alone.append(invoice)
-    free: dict[int, int] = defaultdict(int)
-    for charge in taken:
-        if charge.ref.id not in linked:
-            free[number(charge, PAID)] += 1
-    for invoice in alone:
-        off_stripe = min(number(invoice, OFF_STRIPE), number(invoice, PAID))
-        by_charge = number(invoice, PAID) - off_stripe
+            alone.append(one)
+    free = Counter(paid for paid, charge in taken if charge.ref.id not in linked)
+    for amount, invoice in alone:
+        off_stripe = min(number(invoice, OFF_STRIPE), amount)
+        by_charge = amount - off_stripe
         yield off_stripe
         if by_charge and free[by_charge]:
             free[by_charge] -= 1

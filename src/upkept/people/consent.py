@@ -70,13 +70,13 @@ def record_subject(key: RecordKey) -> str:
 
 def subjects(
     keys: Iterable[RecordKey], intervals: Iterable[Interval], subject: Subject
-) -> list[tuple[SubjectKind, str]]:
+) -> set[tuple[SubjectKind, str]]:
     """All that binds a person: its records, deleted ones too, and the addresses and numbers they hold now."""
     found: set[tuple[SubjectKind, str]] = {("record", subject("record", record_subject(key))) for key in keys}
     for i in intervals:
         if i.end is None and i.kind in (EMAIL, PHONE):
             found.add(("address", subject("address", i.value)))
-    return sorted(found)
+    return found
 
 
 def admit_consent(connection: str, statement: Consent, *, received_at: int, subject: Subject) -> list[ConsentFact]:

@@ -6,6 +6,7 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Set
+from functools import lru_cache
 from typing import Final
 
 from upkept.people.values import RecordKey
@@ -98,6 +99,7 @@ def blocklisted(kind: str, key: str, also: Set[str] = frozenset()) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)  # a batch names the same customer for each of its parts and events
 def public_id(key: RecordKey, secret: bytes) -> str:
     """The 24 hexadecimal digits a record is known by outside (R15). A REST-created record's id is its own."""
     if key.connection == "api" and key.type == "contact":
