@@ -11,7 +11,7 @@ from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row
 
 from upkept.contract import Consent, Fact, TimelineEvent
 from upkept.flow import component, normalize
-from upkept.flow.apply import apply
+from upkept.flow.apply import LONG, apply
 from upkept.store import readbacks
 from upkept.store.engine import Store, open_store
 
@@ -182,6 +182,18 @@ def test_a_worker_that_lost_its_lease_writes_nothing(on: Stage) -> None:
     assert looks >= 3
     assert on.digest() == before
     assert (on.inbox(id_)["state"], on.inbox(id_)["lease_epoch"]) == ("claimed", 2)
+
+
+def test_rows_that_waited_long_are_worked_off_in_full_batches(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upkept.flow.apply.FULL", 4)
+    ids = [on.say("app", user(str(n), n)) for n in range(9)]
+    assert apply(on.hub, ids[5:7], now=on.clock, beside=True).done == 2  # they have only just come
+    on.now += LONG
+    assert apply(on.hub, ids[7:8], now=on.clock).done == 1
+    assert apply(on.hub, ids[6:9], now=on.clock, beside=True).done == 4
+    assert on.waiting() == ids[3:5]
+    assert apply(on.hub, ids[:3], now=on.clock, beside=True).done == 0
+    assert apply(on.hub, ids[3:4], now=on.clock, beside=True).done == 2
 
 
 def test_ties_cause_one_coalesced_read_back(on: Stage) -> None:

@@ -32,9 +32,10 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = {"postgresql": 250, "sqlite": 25}
 """Rows in one transaction. SQLite has one writer: whoever answers a sender waits some 20 ms for ours."""
-FEW = 50
+FULL = 250
+"""Rows of a full batch."""
 LONG = 200_000
-"""So many rows are few, and so many microseconds a long wait, where a batch could be larger."""
+"""Microseconds after which a row has waited long, where a batch could be fuller."""
 TRIES_TOGETHER = 2
 """A batch whose component outgrows its locks is tried again with the larger set, then row by row."""
 
@@ -60,8 +61,8 @@ class Applied:
 def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int], beside: bool = False) -> Applied:
     """Claim those of `ids` that are free and apply them. Raises `Retryable` when the database is away.
 
-    `beside`: a few rows that waited long take along what waits beside them, so that a backlog is worked off in large
-    batches however small the bells were.
+    `beside`: rows that waited long take along what waits beside them until the batch is full, so that a backlog is
+    worked off in large batches however small the bells were.
     """
     rows = _claim(hub, ids, now(), beside=beside)
     reach("apply.claimed")
@@ -82,9 +83,9 @@ def apply(hub: Hub, ids: Sequence[int], *, now: Callable[[], int], beside: bool 
 def _claim(hub: Hub, ids: Sequence[int], now: int, *, beside: bool) -> list[Claimed]:
     with hub.store.write_at_once() as connection:
         rows = inbox.claim(connection, ids, now=now)
-    if beside and 0 < len(rows) <= FEW and rows[0].received_at < now - LONG:
+    if beside and 0 < len(rows) < FULL and rows[0].received_at < now - LONG:
         with hub.store.write_at_once() as connection:
-            rows += inbox.claim_next(connection, rows[0].lane, now=now)
+            rows += inbox.claim_next(connection, rows[0].lane, now=now, limit=FULL - len(rows))
     return rows
 
 

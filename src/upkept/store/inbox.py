@@ -36,9 +36,6 @@ GIVEN_UP = "given_up"
 LEASE = 30_000_000
 """How long a claimed batch may take, in microseconds, before another worker may take it over."""
 
-BESIDE = 150
-"""How many waiting rows a small batch takes along."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
@@ -130,9 +127,9 @@ _THESE = """
 SELECT id FROM inbox
 WHERE CASE state WHEN 'new' THEN true WHEN 'claimed' THEN lease_until < ? ELSE false END AND id {set} ORDER BY id
 """
-_NEXT = f"""
-SELECT id FROM inbox WHERE state = 'new' AND NOT thin AND next_attempt_at <= ? AND lane {{set}}
-ORDER BY next_attempt_at, id LIMIT {BESIDE}
+_NEXT = """
+SELECT id FROM inbox WHERE state = 'new' AND NOT thin AND next_attempt_at <= ? AND lane {set}
+ORDER BY next_attempt_at, id LIMIT {limit}
 """
 
 
@@ -141,9 +138,9 @@ def claim(connection: Statements, ids: Iterable[int], *, now: int) -> list[Claim
     return _claimed(connection, _THESE, ids, kind="bigint", now=now)
 
 
-def claim_next(connection: Statements, lane: str, *, now: int) -> list[Claimed]:
-    """Take the `BESIDE` rows of a lane that have waited longest and that nobody works on."""
-    return _claimed(connection, _NEXT, [lane], kind="text", now=now)
+def claim_next(connection: Statements, lane: str, *, now: int, limit: int) -> list[Claimed]:
+    """Take the `limit` rows of a lane that have waited longest and that nobody works on."""
+    return _claimed(connection, _NEXT.replace("{limit}", str(int(limit))), [lane], kind="text", now=now)
 
 
 def _claimed(connection: Statements, chosen: str, values: Iterable[object], *, kind: str, now: int) -> list[Claimed]:
