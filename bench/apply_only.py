@@ -30,6 +30,7 @@ from upkept.settings import load
 from upkept.store import inbox
 from upkept.store.inbox import Arrival
 from upkept.store.migrations import upgrade
+from upkept.worker.main import collect_seldom
 
 CHUNK = 1_000
 
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = args.customers * (1 + args.history)
         drain(hub, fill(hub, run, range(known)), args.batch)
         look.analyze()
+        collect_seldom()
         for again in range(args.repeat):
             first = known + again * args.events
             ids = fill(hub, run, range(first, first + args.events))

@@ -56,16 +56,21 @@ def run(*, courier: bool, settings: Settings | None = None) -> int:
         me = os.getpid()
         worker_process_init.connect(lambda **_: die_with(me), weak=False)
     clock.start()
-    # What is loaded by now is shared with the children for good: a collection would copy its pages into each.
-    gc.collect()
-    gc.freeze()
-    # A batch holds some 50,000 objects, none of them in a cycle: looking through them every 700 cost a tenth of it.
-    gc.set_threshold(50_000, 20, 50)
+    collect_seldom()
     try:
         worker.start()
     finally:
         clock.stop()
     return int(worker.exitcode or 0)
+
+
+def collect_seldom() -> None:
+    """Let the collector do what a worker needs, and no more."""
+    # What is loaded by now is shared with the children for good: a collection would copy its pages into each.
+    gc.collect()
+    gc.freeze()
+    # A batch holds some 50,000 objects, none of them in a cycle: looking through them every 700 cost a tenth of it.
+    gc.set_threshold(50_000, 20, 50)
 
 
 def run_beat(settings: Settings | None = None) -> int:
