@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,9 +47,11 @@ def absent(service: str, url: str, why: object) -> NoReturn:
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment_of_a_stranger() -> None:
-    """No test sees the developer's own UPKEPT_ settings."""
+    """No test sees the developer's own UPKEPT_ settings, nor that Ctrl-C is switched off where the tests began."""
     for name in [name for name in os.environ if name.startswith("UPKEPT_") and not name.startswith(KEPT)]:
         del os.environ[name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background; our children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def alive(pid: str) -> bool:

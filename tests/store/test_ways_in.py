@@ -12,6 +12,8 @@ from upkept.contract import Retryable
 from upkept.store import meta
 from upkept.store.engine import Store
 
+ON_POSTGRESQL = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+
 
 class Change(Exception):
     """What a step raises in the midst of its transaction."""
@@ -44,17 +46,15 @@ def test_a_single_statement_is_kept_when_it_is_left(store: Store) -> None:
     assert kept(store) == "b"
 
 
+@ON_POSTGRESQL  # on SQLite it is a transaction like any other
 def test_a_single_statement_that_fails_tells_no_values(store: Store) -> None:
-    if store.dialect != "postgresql":
-        pytest.skip("on SQLite it is a transaction like any other")
     with pytest.raises(DBAPIError) as raised, store.write_at_once() as connection:
         connection.exec_driver_sql("INSERT INTO nowhere VALUES (%b)", ("ann@x.example",))
     assert "ann@x.example" not in str(raised.value)
 
 
+@ON_POSTGRESQL
 def test_a_server_that_ended_all_connections_costs_one_try(store: Store) -> None:
-    if store.dialect != "postgresql":
-        pytest.skip("SQLite has no server")
     with store.write_at_once() as one, store.write_at_once() as other:
         pids = [c.exec_driver_sql("SELECT pg_backend_pid()", ()).fetchone()[0] for c in (one, other)]
     with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(False)) as killer:
