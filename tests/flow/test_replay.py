@@ -154,6 +154,17 @@ def test_what_passes_on_counts_from_when_the_other_row_came(on: Stage) -> None:
     assert on.differences() == []
 
 
+def test_of_two_deliveries_of_one_batch_the_first_gives_the_time(on: Stage) -> None:
+    """The vendor's clock was ahead, and each row says when it came (R3): the head has the one time that is stored."""
+    ahead = customer("cus_1", 200_000, tier="gold")
+    ids = [on.say("shop", ahead, received=us(second)) for second in (5, 50)]
+    on.apply(*ids)
+    assert on.differences() == []
+    on.tell("shop", customer("cus_1", 20, tier="iron"))
+    assert on.value("shop:cus_1", "tier") == "iron"
+    assert on.differences() == []
+
+
 @EVERY
 def test_a_row_that_says_it_again_holds_it(on: Stage, said: Statement, stands: Callable[[Stage], bool]) -> None:
     """Read anew, it says the same; then the other one, that had said it too, says nothing any more."""

@@ -60,7 +60,9 @@ def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, refold: 
         repeats.note(connection, "fact", repeats.further(told, new))
     stated: dict[str, list[AdmittedFact]] = {}
     for one in plan.facts:
-        if (one.record, one.fact.fact_id) in new:
+        place = (one.record, one.fact.fact_id)
+        if place in new:
+            new.remove(place)  # of several rows that state it the first one brings it, with the time that it gives it
             stated.setdefault(one.record, []).append(one.fact)
             effect.news.add(one.row.id)
     late = set(refold)
