@@ -74,10 +74,7 @@ def net(fields: Mapping[str, Any], of_customer: Mapping[str, Any]) -> int:
     of, kept, less = told.split("|")
     if not set(of.split(",")) <= set(current.split(",")):
         return gross  # these discounts are over
-    (a, b), (c, d) = (map(int, fraction.split("/")) for fraction in (kept, less))
-    month = Ratio(gross * a, b)
-    month.plus(-c, d)
-    return month.rounded() or 0
+    return _month(gross, *(Ratio(*map(int, fraction.split("/"))) for fraction in (kept, less)))
 
 
 def shown_by(discounted: Object) -> dict[str, Object]:
@@ -107,6 +104,11 @@ def _less(gross: int, fields: Mapping[str, Any], of_customer: Mapping[str, Any])
     kept, less = Ratio(1), Ratio()
     rhythm = per_month(fields.get(INTERVAL), fields.get(EVERY)) or (1, 1)
     _lower(of_customer.get(PERCENT), amount, rhythm, kept, less)
+    return _month(gross, kept, less)
+
+
+def _month(gross: int, kept: Ratio, less: Ratio) -> int:
+    """What the map leaves of a gross month, in whole minor units."""
     month = Ratio(gross * kept.over, kept.under)
     month.plus(-less.over, less.under)
     return month.rounded() or 0
