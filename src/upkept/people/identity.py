@@ -74,18 +74,17 @@ class Resolution:
 
 
 def weak_links(
-    nodes: Iterable[Node],
-    blocked: Blocked = blocklisted,
-    *,
-    link_unverified: bool = True,
-    first_out: Mapping[str, Start] | None = None,
+    nodes: Iterable[Node], blocked: Blocked = blocklisted, *, link_unverified: bool = True
 ) -> list[DerivedLink]:
     """Records that held one address at one time, each linked to the oldest that held it then: k-1 links (R13).
 
-    Of one address the oldest `OLDEST_OF_AN_ADDRESS` holdings link. `first_out` is told at `resolve`.
+    Of one address the oldest `OLDEST_OF_AN_ADDRESS` holdings link.
     """
     holdings = _holdings(nodes, blocked, link_unverified)
-    out = _first_out(holdings) if first_out is None else first_out
+    return _weak_links(holdings, _first_out(holdings))
+
+
+def _weak_links(holdings: Mapping[str, list[Holding]], out: Mapping[str, Start]) -> list[DerivedLink]:
     links: list[DerivedLink] = []
     for address, held in holdings.items():
         seated = [one for one in held if address not in out or one[:2] < out[address]]
@@ -147,12 +146,12 @@ def resolve(
     strong += [x[:4] for x in user_id_links(known.values(), blocked, link_unverified=link_unverified)]
     for at, _, a, b in sorted(strong):
         forest.join(a, b, at, guarded=True, weak=False)
-    weak = weak_links(known.values(), blocked, link_unverified=link_unverified, first_out=first_out)
-    for at, _, a, b, _strong in sorted(weak):
-        forest.join(a, b, at, guarded=True, weak=True)
     holdings = _holdings(known.values(), blocked, link_unverified)
-    for address, out in (_first_out(holdings) if first_out is None else first_out).items():
-        forest.crowd_out(holdings.get(address, ()), out)
+    out = _first_out(holdings) if first_out is None else first_out
+    for at, _, a, b, _strong in sorted(_weak_links(holdings, out)):
+        forest.join(a, b, at, guarded=True, weak=True)
+    for address, start in out.items():
+        forest.crowd_out(holdings.get(address, ()), start)
     return forest.resolution(admin)
 
 
