@@ -14,7 +14,8 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -148,19 +149,28 @@ def migrated_postgres(postgres_server: PostgresServer) -> str:
     return database_name(url)
 
 
+@pytest.fixture
+def with_tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Makes a database with all tables, on "sqlite" or "postgresql", that goes with the test."""
+    with ExitStack() as stack:
+
+        def made(on: str) -> str:
+            if on == "sqlite":
+                path = tmp_path / "upkept.sqlite3"
+                shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+                return f"sqlite:///{path}"
+            server: PostgresServer = request.getfixturevalue("postgres_server")
+            url = server.create(request.getfixturevalue("migrated_postgres"))
+            stack.callback(server.drop, url)
+            return url
+
+        yield made
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def store_url(request: pytest.FixtureRequest, with_tables: Callable[[str], str]) -> str:
     """A database with all tables, once on SQLite and once on PostgreSQL."""
-    if request.param == "sqlite":
-        path = tmp_path / "upkept.sqlite3"
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
-        yield f"sqlite:///{path}"
-        return
-    template = request.getfixturevalue("migrated_postgres")
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.create(template)
-    yield url
-    server.drop(url)
+    return with_tables(request.param)
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.flow.stage import Stage, customer, row, stage, user
+from tests.flow.stage import Stage, customer, row
 from tests.flow.test_forget import forgotten
 from tests.flow.test_undo import an_import, back, imported, undone
-from tests.flow.test_unread import broken
+from tests.flow.test_unread import at_the_shop, broken
 
 from upkept.flow import erase, forget, prune
 from upkept.flow.give_up import Delivery, NoSuchDelivery, Refused, give_up, preview
@@ -23,10 +23,7 @@ WHY = "the shop was given back"
 
 @pytest.fixture
 def on(store: Store, tmp_path: Path) -> Stage:
-    made = stage(store, tmp_path)
-    made.tell("app", user("1", 1, "a@x.example", city="Cork"))
-    made.tell("shop", customer("cus_1", 2, "a@x.example", city="York"))
-    return made
+    return at_the_shop(store, tmp_path)
 
 
 def given_up(on: Stage, *ids: int) -> list[Delivery]:

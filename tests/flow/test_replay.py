@@ -17,12 +17,13 @@ from tests.flow.stage import RecordRef, Stage, at, customer, happened, stage, us
 
 from upkept.contract import Consent, Link, Statement, TimelineEvent
 from upkept.flow import forget, undo
-from upkept.flow.compact import DAY, compact
+from upkept.flow.compact import compact
 from upkept.flow.effect import write
 from upkept.flow.erase import erase
 from upkept.flow.link import merge
 from upkept.flow.normalize import normalize
 from upkept.flow.plan import plan
+from upkept.people.facts import DAY
 from upkept.sources.envelope import encode
 from upkept.store import inbox, runs
 from upkept.store.engine import Store

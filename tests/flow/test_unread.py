@@ -22,7 +22,12 @@ HOUR = 3_600_000_000
 @pytest.fixture
 def on(store: Store, tmp_path: Path) -> Stage:
     """A user whose opt-out stands in a delivery of the shop, among others that cannot be read either."""
-    made = stage(store, tmp_path)
+    return at_the_shop(store, tmp_path)
+
+
+def at_the_shop(store: Store, home: Path) -> Stage:
+    """A user who is a customer of the shop."""
+    made = stage(store, home)
     made.tell("app", user("1", 1, "a@x.example", city="Cork"))
     made.tell("shop", customer("cus_1", 2, "a@x.example", city="York"))
     return made

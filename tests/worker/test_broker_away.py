@@ -115,17 +115,10 @@ class Hub:
 
 
 @pytest.fixture(params=["embedded", "redis", "rabbitmq"])
-def hub(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hub]:
+def hub(request: pytest.FixtureRequest, with_tables: Callable[[str], str], tmp_path: Path) -> Iterator[Hub]:
     """Web, worker and courier at work: a first delivery went all the way."""
+    url = with_tables("sqlite" if request.param == "embedded" else "postgresql")
     with ExitStack() as stack:
-        if request.param == "embedded":
-            source: Path = request.getfixturevalue("migrated_sqlite")
-            (tmp_path / "upkept.sqlite3").write_bytes(source.read_bytes())
-            url = f"sqlite:///{tmp_path / 'upkept.sqlite3'}"
-        else:
-            server = request.getfixturevalue("postgres_server")
-            url = server.create(request.getfixturevalue("migrated_postgres"))
-            stack.callback(server.drop, url)
         site, held = _with_broker(request, stack, tmp_path, url)
         stack.callback(site.end)
         held.mend()

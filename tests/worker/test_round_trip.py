@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,18 +32,10 @@ def done(site: Site) -> int:
 
 
 @pytest.fixture(params=["embedded", "redis", "rabbitmq"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, with_tables: Callable[[str], str], tmp_path: Path) -> Iterator[Site]:
     """A hub on each broker: SQLite with the embedded one, PostgreSQL with the others."""
-    database = "sqlite" if request.param == "embedded" else "postgresql"
+    url = with_tables("sqlite" if request.param == "embedded" else "postgresql")
     with ExitStack() as stack:
-        if database == "sqlite":
-            source: Path = request.getfixturevalue("migrated_sqlite")
-            (tmp_path / "upkept.sqlite3").write_bytes(source.read_bytes())
-            url = f"sqlite:///{tmp_path / 'upkept.sqlite3'}"
-        else:
-            server = request.getfixturevalue("postgres_server")
-            url = server.create(request.getfixturevalue("migrated_postgres"))
-            stack.callback(server.drop, url)
         broker_url = ""
         if request.param == "redis":
             broker_url = request.getfixturevalue("redis_url")

@@ -13,10 +13,10 @@ from typing import Final
 from sqlalchemy import Connection
 
 from upkept.flow.hub import Hub
+from upkept.people.facts import DAY
 from upkept.people.fold import compact as fold_away
 from upkept.store import facts, meta, records, runs, tombstones
 
-DAY: Final = 86_400_000_000
 PLACE: Final = "compacted up to"
 
 

@@ -17,13 +17,12 @@ from upkept.contract import Fact, Statement
 from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
 from upkept.flow.traces import says
-from upkept.people.facts import to_us
+from upkept.people.facts import DAY, to_us
 from upkept.settings import SHORTEST_DAYS
 from upkept.store import meta, pruning, runs, traces
 from upkept.store.pruning import Row
 from upkept.store.traces import Body
 
-DAY: Final = 86_400_000_000
 DELIVERIES_PLACE: Final = "deliveries pruned up to"
 EVENTS_PLACE: Final = "events pruned up to"
 EVENTS_UNTIL: Final = "events pruned before"

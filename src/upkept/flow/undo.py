@@ -23,7 +23,7 @@ from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
 from upkept.flow.traces import says
 from upkept.flow.walk import REPORT, Turn, Walk
-from upkept.people.facts import record_key
+from upkept.people.facts import DAY, record_key
 from upkept.people.fold import fold
 from upkept.people.head import Head
 from upkept.people.identifiers import EMAIL, email_key
@@ -39,7 +39,6 @@ ROWS: Final = 1_000
 STOPPED: Final = 100
 """Deliveries read for opt-outs, or whose words are taken back, in one transaction."""
 SAYS_NOTHING: Final = frozenset({"rebuild", "forget", "undo"})
-DAY: Final = 86_400_000_000
 
 
 class NoSuchRun(UpkeptError):

@@ -25,6 +25,10 @@ _INT64: Final = 1 << 63
 _EXACT: Final = float(1 << 53)
 
 
+DAY: Final = 86_400_000_000
+"""Microseconds."""
+
+
 def to_us(dt: datetime) -> int:
     """Microseconds since 1970, exactly. Raises ValueError for a naive time, which would be a guess."""
     if dt.tzinfo is None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
-from upkept.people.facts import from_us, to_us
+from upkept.people.facts import DAY, from_us, to_us
 from upkept.people.identifiers import email_key
 
 LARGEST_GROUP: Final = 15
@@ -37,7 +37,6 @@ _SETS: Final = {"tag_id": "tags", "segment_id": "segments", "company_id": "compa
 _OPERATORS: Final = frozenset(("=", "!=", "IN", "NIN", ">", "<", ">=", "<=", "~", "!~", "^", "$"))
 _TEXT: Final = frozenset(("~", "!~", "^", "$"))
 _ORDER: Final = frozenset((">", "<", ">=", "<="))
-_DAY: Final = 86_400_000_000
 
 
 def check(predicate: Any, *, in_segment: bool = False) -> list[str]:
@@ -145,7 +144,7 @@ def _ordered(held: Any, operator: str, value: Any) -> bool:
 
 def _date(held: float, operator: str, value: Any, now: int, zone: tzinfo) -> bool:
     if _is_relative(value):
-        limit = now - int(value["days_ago"] * _DAY)
+        limit = now - int(value["days_ago"] * DAY)
         return held > limit if operator == ">" else held < limit
     seconds = _as_number(value)
     if seconds is None or not _representable(seconds):

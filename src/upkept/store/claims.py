@@ -36,10 +36,7 @@ def ever(connection: Connection, record_ids: Iterable[str]) -> set[Identifier]:
 
 def forget(connection: Connection, gone: Iterable[Identifier]) -> None:
     """Remove the lockable rows of identifiers that nobody holds any more (erasure)."""
-    by_kind: dict[str, list[str]] = {}
-    for kind, value in gone:
-        by_kind.setdefault(kind, []).append(value)
-    for kind, values in sorted(by_kind.items()):
+    for kind, values in sorted(_by_kind(gone).items()):
         statement = "DELETE FROM identifiers WHERE kind = ? AND value {set}"
         bulk.change_within(connection, statement, sorted(values), extra=(kind,))
 
@@ -64,23 +61,28 @@ def of(connection: Connection, record_ids: Iterable[str]) -> dict[str, list[Inte
 
 def holders(connection: Connection, wanted: Iterable[Identifier], *, verified: bool = False) -> set[str]:
     """Records that hold or ever held one of these identifiers; `verified` leaves out mere assertions."""
-    by_kind: dict[str, list[str]] = {}
-    for kind, value in wanted:
-        by_kind.setdefault(kind, []).append(value)
     statement = f"SELECT record FROM claims WHERE kind = ? {'AND verified ' if verified else ''}AND value {{set}}"
     return {
-        row[0] for kind, values in by_kind.items() for row in bulk.within(connection, statement, values, extra=(kind,))
+        row[0]
+        for kind, values in _by_kind(wanted).items()
+        for row in bulk.within(connection, statement, values, extra=(kind,))
     }
 
 
 def holders_of_each(connection: Connection, wanted: Collection[Identifier]) -> dict[Identifier, set[str]]:
-    """`holders` of each of these identifiers of one kind."""
+    """`holders` of each of these identifiers."""
     found: dict[Identifier, set[str]] = {one: set() for one in wanted}
-    for kind in {kind for kind, _ in wanted}:
-        statement = "SELECT value, record FROM claims WHERE kind = ? AND value {set}"
-        values = [value for other, value in wanted if other == kind]
+    statement = "SELECT value, record FROM claims WHERE kind = ? AND value {set}"
+    for kind, values in _by_kind(wanted).items():
         for value, record in bulk.within(connection, statement, values, extra=(kind,)):
             found[kind, value].add(record)
+    return found
+
+
+def _by_kind(identifiers: Iterable[Identifier]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for kind, value in identifiers:
+        found.setdefault(kind, []).append(value)
     return found
 
 

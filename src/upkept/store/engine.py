@@ -194,7 +194,7 @@ def _open_sqlite(url: str, database: str | None) -> Store:
 class BinaryCursor(psycopg.Cursor[Any]):
     """A cursor that gets its results in binary: text would write each byte of a body as two digits, and read them.
 
-    SQLAlchemy's reflection, which nothing here uses, would want an engine without it.
+    SQLAlchemy's reflection of columns and indexes would want an engine without it; we ask whether a table is there.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
