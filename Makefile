@@ -2,14 +2,14 @@
 # make test   install, then run every check and the whole test suite
 
 PYTHON ?= python3
-JOBS ?= 2
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 SANDBOX := .venv-sandbox
 INSTALLED := $(VENV)/.installed
 INSTALLER := requirements/install.py requirements/build.lock pyproject.toml
 
-.PHONY: help install dev sandbox run test lint demo prove bench crash lock clean
+.PHONY: help install dev sandbox run test lint demo prove bench crash unsubscribes resync lock clean
 .DELETE_ON_ERROR:
 
 help:           ## what can be made
@@ -43,8 +43,14 @@ prove: dev      ## any order gives the same store: the full figures
 bench: dev      ## rates, latencies and memory beside a bare endpoint and an afternoon's version
 	$(BIN)/python -m bench.run
 
+resync: dev     ## 100,000 unchanged people, then kills at random pages; nothing written, nothing lost
+	$(BIN)/python -m bench.resync
+
 crash: dev      ## at least 100 kills under load; nothing answered 2xx is lost
 	$(BIN)/python -m bench.crash
+
+unsubscribes: dev    ## 10,000 of them under faults: none lost, none taken back, and how fast they spread
+	$(BIN)/python -m bench.unsubscribes
 
 lock: $(BIN)/python       ## renew requirements/*.lock from pyproject.toml and the .in files
 	for name in build sandbox; do $(LOCK) requirements/$$name.in -o requirements/$$name.lock || exit 1; done

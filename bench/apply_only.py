@@ -23,6 +23,7 @@ from bench.events import DAY, Run
 from bench.processes import cpu_seconds, used
 
 from bench import databases
+from upkept.collector import collect_seldom
 from upkept.flow.apply import Applied, apply
 from upkept.flow.hub import Hub
 from upkept.flow.opening import open_hub
@@ -30,7 +31,7 @@ from upkept.settings import load
 from upkept.store import inbox
 from upkept.store.inbox import Arrival
 from upkept.store.migrations import upgrade
-from upkept.worker.main import collect_seldom
+from upkept.worker.main import COLLECT_AFTER
 
 CHUNK = 1_000
 
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = args.customers * (1 + args.history)
         drain(hub, fill(hub, run, range(known)), args.batch)
         look.analyze()
-        collect_seldom()
+        collect_seldom(*COLLECT_AFTER)
         for again in range(args.repeat):
             first = known + again * args.events
             ids = fill(hub, run, range(first, first + args.events))

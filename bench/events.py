@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from upkept.testing.fake_stripe_shapes import NEW_VERSION, shaped
+from upkept.testing.fake_stripe.shapes import NEW_VERSION, shaped
 
 SECRET: Final = "whsec_" + "b" * 32
 KINDS: Final = ("customer.subscription.updated", "invoice.paid", "charge.succeeded")

@@ -17,6 +17,8 @@ from bench.processes import Failed, Memory, cpu_seconds, memory, used
 from bench.systems import System, await_applied
 
 SETTLE_SECONDS: Final = 15.0
+LEAST: Final = 4
+"""Events whose delay is measured, on however slow a machine."""
 LOOK_SECONDS: Final = 0.01
 """How often it is looked whether an event became visible: the grain of that delay."""
 
@@ -158,6 +160,7 @@ def end_to_end(system: System, sent: Sent, *, connections: int, seconds: float, 
 
 def delay(system: System, sent: Sent, *, rate: float, connections: int, seconds: float) -> Delay:
     """Post at a fixed rate; watch when marked events become visible."""
+    seconds = max(seconds, LEAST / rate)
     count = int(rate * seconds)
     mark = max(1, count // 500)
     generator = Generator(

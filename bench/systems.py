@@ -92,7 +92,7 @@ class Upkept(Started):
         return 0
 
     def open(self, accepted: int) -> int:
-        return int(self.database.rows("SELECT count(*) FROM inbox WHERE state IN ('new', 'claimed')")[0][0])
+        return int(self.database.rows("SELECT count(*) FROM inbox WHERE queue = 'open'")[0][0])
 
     def visible(self, ids: Sequence[str]) -> set[str]:
         statement = "SELECT dedup_key FROM inbox WHERE dedup_key IN (?) AND connection = 'stripe' AND state = 'done'"

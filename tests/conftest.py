@@ -15,9 +15,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import count
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -26,6 +24,7 @@ import hypothesis
 import psycopg
 import pytest
 import redis
+from tests.postgres import DATABASES, PostgresServer, alive, database_name
 
 from upkept.store.engine import Store, open_store
 
@@ -33,7 +32,6 @@ hypothesis.settings.register_profile("shared cores", deadline=None, print_blob=T
 hypothesis.settings.load_profile("shared cores")
 
 REQUIRED = os.environ.get("UPKEPT_REQUIRE_SERVICES") == "1" or os.environ.get("CI") == "true"
-DATABASES = "upkept_test_"
 KEPT = ("UPKEPT_TEST_", "UPKEPT_REQUIRE_SERVICES")
 
 
@@ -53,47 +51,6 @@ def _environment_of_a_stranger() -> None:
         del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background; our children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def alive(pid: str) -> bool:
-    """Is that process still there? Services of one machine are shared by several runs at a time."""
-    return Path(f"/proc/{pid}").exists()
-
-
-@dataclass(frozen=True)
-class PostgresServer:
-    """A reachable server on which a test process makes throw-away databases."""
-
-    url: str
-    prefix: str
-    numbers: Iterator[int] = field(default_factory=count)
-
-    def create(self, template: str = "") -> str:
-        """The URL of a new database."""
-        name = f"{self.prefix}_{next(self.numbers)}"
-        self._run(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
-        return urlsplit(self.url)._replace(path=f"/{name}").geturl()
-
-    def drop(self, url: str) -> None:
-        """Remove a database, whoever is still connected."""
-        self._run(f'DROP DATABASE IF EXISTS "{database_name(url)}" WITH (FORCE)')
-
-    def drop_all(self) -> None:
-        """Remove what this process made and what runs that were killed left behind."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [DATABASES])
-            for (name,) in rows.fetchall():
-                if name.startswith(self.prefix) or not alive(name.removeprefix(DATABASES).partition("_")[0]):
-                    connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
-
-    def _run(self, statement: str) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-
-def database_name(url: str) -> str:
-    """The last part of a PostgreSQL URL."""
-    return urlsplit(url).path.removeprefix("/")
 
 
 @pytest.fixture(scope="session")
@@ -149,22 +106,35 @@ def migrated_postgres(postgres_server: PostgresServer) -> str:
     return database_name(url)
 
 
+Made = Callable[[str, Path], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def made_with_tables(request: pytest.FixtureRequest) -> Made:
+    """Makes a database with all tables, on "sqlite" (in a folder) or "postgresql", that goes when its block ends."""
+
+    @contextmanager
+    def made(on: str, folder: Path) -> Iterator[str]:
+        if on == "sqlite":
+            path = folder / "upkept.sqlite3"
+            shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+            yield f"sqlite:///{path}"
+            return
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.lend(request.getfixturevalue("migrated_postgres"))
+        try:
+            yield url
+        finally:
+            server.give_back(url)
+
+    return made
+
+
 @pytest.fixture
-def with_tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+def with_tables(made_with_tables: Made, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Makes a database with all tables, on "sqlite" or "postgresql", that goes with the test."""
     with ExitStack() as stack:
-
-        def made(on: str) -> str:
-            if on == "sqlite":
-                path = tmp_path / "upkept.sqlite3"
-                shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
-                return f"sqlite:///{path}"
-            server: PostgresServer = request.getfixturevalue("postgres_server")
-            url = server.create(request.getfixturevalue("migrated_postgres"))
-            stack.callback(server.drop, url)
-            return url
-
-        yield made
+        yield lambda on: stack.enter_context(made_with_tables(on, tmp_path))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -24,7 +24,7 @@ from upkept.doors.health import _exposition, readiness
 from upkept.flow.hub import Hub
 from upkept.flow.opening import open_hub
 from upkept.people.predicate import check
-from upkept.registry import HUB_KEYS, load_connections
+from upkept.registry import HUB_KEYS, known_connectors, load_connections
 from upkept.settings import RESERVED, VARIABLES, Identity, StoreSettings, Workspace, load
 from upkept.store.engine import Store
 from upkept.store.gauges import gauges
@@ -37,7 +37,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 OPERATORS = [page for page in PAGES if page.stem not in ("connectors", "performance")]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
-SECRETS = {"STRIPE_API_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": "whsec_x", "STRIPE_WEBHOOK_SECRET_NEW": "whsec_y"}
+SECRETS = {
+    "STRIPE_API_KEY": "sk_test_x",
+    "STRIPE_WEBHOOK_SECRET": "whsec_x",
+    "STRIPE_WEBHOOK_SECRET_NEW": "whsec_y",
+    "MAILCHIMP_API_KEY": "x-us6",
+    "MAILCHIMP_WEBHOOK_TOKEN": "x",
+    "MAILCHIMP_WEBHOOK_TOKEN_NEW": "y",
+}
 
 
 def text(page: Path) -> str:
@@ -143,12 +150,18 @@ def configurations() -> list[Any]:
 
 @pytest.mark.parametrize(("page", "body"), configurations())
 def test_every_settings_block_is_accepted(page: Path, body: str, tmp_path: Path) -> None:
-    part = not body.lstrip().startswith("[") or body.startswith("[connections.stripe.fields]")
+    vendor = page.stem if page.stem in known_connectors() else "stripe"
+    part = not body.lstrip().startswith("[") or body.startswith(f"[connections.{vendor}.fields]")
     section = "[connections.stripe]\nconnector = 'stripe'\napi_key = 'env:STRIPE_API_KEY'\n"
-    body = section + body if part else body
+    if vendor != "stripe":
+        section = blocks(page, "toml")[0]
+        told = set(re.findall(r"^(\w+) =", body, re.M))
+        section = "".join(line for line in section.splitlines(True) if line.split(" =")[0].strip() not in told)
+    body = f"{section}\n{body}" if part else body
     (tmp_path / "upkept.toml").write_text(body)
-    connections = load_connections(load(SECRETS, cwd=tmp_path))
-    assert "stripe" in connections
+    secrets = dict.fromkeys(re.findall(r"env:([A-Z_0-9]+)", body), "https://secret.example")
+    connections = load_connections(load({**SECRETS, **secrets}, cwd=tmp_path))
+    assert vendor in connections
 
 
 def test_the_readme_shows_every_key_of_the_settings_file() -> None:
@@ -156,7 +169,7 @@ def test_the_readme_shows_every_key_of_the_settings_file() -> None:
     for cls in (Workspace, StoreSettings, Identity, StripeConfig):
         for spec in fields(cls):
             assert re.search(rf"^{spec.name} = ", body, re.M), f"{spec.name} of {cls.__name__}"
-    for key in HUB_KEYS - {"fields"}:
+    for key in HUB_KEYS - {"fields", "create"}:  # Stripe makes nobody
         assert re.search(rf"^{key} = ", body, re.M), key
     for table in (
         "workspace",
@@ -281,7 +294,7 @@ class TestStripe:
     def test_every_key_of_the_section_is_told(self) -> None:
         told = self.first_column("Set it up") - {"customer.created"}
         told = {name for name in told if "." not in name}
-        assert told == {spec.name for spec in fields(StripeConfig)} | HUB_KEYS | {"connector"}
+        assert told == {spec.name for spec in fields(StripeConfig)} | HUB_KEYS - {"create"} | {"connector"}
         assert all(f"`{key}`" in self.part("Set it up") for key in DEFAULT_USER_ID_KEYS)
 
     def test_paths_and_converters_are_those_of_the_field_map(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ import pytest
 
 import upkept.registry as registry
 from upkept.contract import Config, Connector, FieldMap, RawEvent, Rule, Statement, secret
-from upkept.registry import Connection, known_connectors, load_connections
+from upkept.registry import MISSING_SHARE, Connection, known_connectors, load_connections
 from upkept.settings import RESERVED, load
 from upkept.sources import VENDOR_RANK
 
@@ -101,6 +101,11 @@ def test_a_connector_that_cannot_be_pulled_is_never_polled(tmp_path: Path) -> No
     assert acme(tmp_path, "poll = 60").poll == 0
 
 
+def test_the_share_of_missing_records_is_each_connections_own(tmp_path: Path) -> None:
+    shares = [acme(tmp_path, text).missing_share for text in ("", "missing_share = 0", "missing_share = 1.0")]
+    assert shares == [MISSING_SHARE, 0, 1]
+
+
 def test_rank_is_the_vendors_unless_configured(tmp_path: Path) -> None:
     assert acme(tmp_path).rank == VENDOR_RANK
     assert acme(tmp_path, "[ranks]\nacme = 77").rank == 77
@@ -136,6 +141,13 @@ def test_equal_credentials_share_a_quota_account(tmp_path: Path) -> None:
         ('connector = "acme"\napi_key = "env:K"\nbase_ulr = "x"', 'unknown key "base_ulr". Did you mean "base_url"?'),
         ('connector = "acme"\napi_key = "env:K"\naudiences = 3', '"audiences" is wrong'),
         ('connector = "acme"\napi_key = "env:K"\npoll = -1', '"poll" is a number of seconds'),
+        (
+            'connector = "acme"\napi_key = "env:K"\nmissing_share = 20',
+            '"missing_share" is a share from 0 to 1; write 0.2',
+        ),
+        ('connector = "acme"\napi_key = "env:K"\nmissing_share = -0.1', '"missing_share" is a share from 0 to 1'),
+        ('connector = "acme"\napi_key = "env:K"\nmissing_share = nan', '"missing_share" is a share from 0 to 1'),
+        ('connector = "acme"\napi_key = "env:K"\nmissing_share = "few"', '"missing_share" is wrong'),
         ('connector = "acme"\napi_key = "env:K"\npoll = "often"', '"poll" is wrong'),
         (
             'connector = "acme"\napi_key = "env:K"\n[connections.x.fields]\nname = "name"',
@@ -156,3 +168,17 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(Config) as caught:
         connect(tmp_path, '[connections.x]\nconnector = "acme"\n[connections.y]\nconnector = "nobody"')
     assert len(str(caught.value).splitlines()) == 2
+
+
+def test_which_events_are_told_is_the_connectors_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert acme(tmp_path).tells == frozenset()
+
+    def tells(config: AcmeConfig) -> tuple[str, ...]:
+        if "" in config.audiences:
+            raise Config('"audiences" lists an empty name; take it out')
+        return config.audiences
+
+    monkeypatch.setattr(sys.modules["acme_for_upkept"], "connector", replace(ACME, tells=tells))
+    assert acme(tmp_path, 'audiences = ["a", "b"]').tells == {"a", "b"}
+    with pytest.raises(Config, match=r'\[connections.acme\]: "audiences" lists an empty name; take it out'):
+        acme(tmp_path, 'audiences = [""]')

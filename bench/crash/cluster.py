@@ -129,6 +129,7 @@ class Hub:
     failpoints: str = ""
     processes: dict[str, Process] = field(default_factory=dict)
     kills: dict[str, int] = field(default_factory=dict)
+    _asked: set[int] = field(default_factory=set)
 
     ROLES: ClassVar = ("broker", "web", "worker", "courier")
 
@@ -176,6 +177,7 @@ class Hub:
         target = dice.choice(pids) if role == "worker" and dice.random() < 0.5 else process.running.pid
         with suppress(ProcessLookupError):
             os.kill(target, signal.SIGKILL)
+        self._asked.add(target)
         self.kills[role] = self.kills.get(role, 0) + 1
 
     def revive(self) -> None:
@@ -184,7 +186,7 @@ class Hub:
             status = process.running.poll()
             if status is None:
                 continue
-            if status == -signal.SIGKILL and self.failpoints:
+            if status == -signal.SIGKILL and self.failpoints and process.running.pid not in self._asked:
                 self.kills["failpoint"] = self.kills.get("failpoint", 0) + 1
             self._end_orphans(role)
             self.run(role)

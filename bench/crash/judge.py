@@ -32,7 +32,7 @@ def await_quiet(hub: Hub) -> float:
     began = time.monotonic()
     while True:
         with hub.store.read() as connection:
-            left = connection.exec_driver_sql("SELECT count(*) FROM inbox WHERE state IN ('new', 'claimed')").scalar()
+            left = connection.exec_driver_sql("SELECT count(*) FROM inbox WHERE queue = 'open'").scalar()
         if not left:
             return time.monotonic() - began
         if time.monotonic() - began > QUIET_SECONDS:

@@ -2,7 +2,8 @@
 
 A hub and a Stripe-compatible sandbox start side by side; Stripe's own SDK makes customers, subscriptions and payments
 there; the signed webhooks reach the hub; the people that result are shown and one of them explained. Then a change
-whose webhook is lost is found by a resync, and a delivery that comes again changes nothing. Nothing stays.
+whose webhook is lost is found by a resync, and a delivery that comes again changes nothing. At last Mailchimp, Marketo
+and Salesforce join, and an unsubscribe at one of them is one at all. Nothing stays.
 
 Exit status: 0 if all of that was seen, 1 with what went wrong, 130 after Ctrl-C.
 """
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import Final
 
 import stripe
-from bench.demo import hub, sandbox, show
+from bench.demo import around, hub, sandbox, show
 from bench.demo.story import PEOPLE, Story, story
 from bench.processes import Failed
+from bench.three import VARIABLES
 
 ARRIVE_SECONDS: Final = 60.0
 CONFIG: Final = """\
@@ -68,10 +70,11 @@ def play(folder: Path) -> None:
         console.print(f"[dim]{sandbox.STATE} is in use: another localstripe left its state there or runs. "
                       "It is put aside and back again.[/dim]")  # fmt: skip
     secret = f"whsec_{secrets.token_hex(16)}"
-    variables = {"STRIPE_API_KEY": sandbox.KEY, "STRIPE_WEBHOOK_SECRET": secret}
+    variables = {"STRIPE_API_KEY": sandbox.KEY, "STRIPE_WEBHOOK_SECRET": secret, **VARIABLES}
     with (
         sandbox.running(folder) as vendor,
-        hub.running(folder, CONFIG.format(sandbox=vendor.url), variables) as ours,
+        around.running() as others,
+        hub.running(folder, CONFIG.format(sandbox=vendor.url) + others.config, variables) as ours,
     ):
         _chapter("A hub (upkept up) and a Stripe-compatible sandbox (localstripe)")
         _tell(f"the hub listens at {ours.hook}, the sandbox at {vendor.url}")
@@ -87,6 +90,7 @@ def play(folder: Path) -> None:
         _command(ours, "explain", "101")
         _lose_and_find(ours, told, before)
         _deliver_again(ours, vendor, secret)
+        _go_round(ours, others)
 
 
 def _await_people(ours: hub.Hub, vendor: sandbox.Sandbox) -> None:
@@ -138,6 +142,28 @@ def _deliver_again(ours: hub.Hub, vendor: sandbox.Sandbox, secret: str) -> None:
     _tell(f"{event['type']} is delivered twice more, freshly signed: 200; with a wrong signature: 401")
     _expect("the digest of the whole store", _digest(ours), before)
     _tell("the same digest: nothing changed")
+
+
+def _go_round(ours: hub.Hub, others: around.Vendors) -> None:
+    _chapter("Mailchimp, Marketo and Salesforce (stand-ins of our own) know two of these people, too")
+    for name in ("mailchimp", "marketo", "salesforce"):
+        _command(ours, "resync", name, "--wait")
+    around.within("the plan in Mailchimp", lambda: others.plan(around.GONE) != "")
+    console.print(others.table())
+    _tell("the plan comes from Stripe: Mailchimp's PLAN is said to be written from it in upkept.toml")
+    _chapter("One of them unsubscribes at Mailchimp")
+    others.tell(ours.hooks)
+    others.unsubscribe()
+    took = around.within("the opt-out at all of them", lambda: not any(others.may_mail(around.GONE).values()))
+    console.print(others.table())
+    _tell(f"that took {took:.1f} s from the click on")
+    _chapter("Somebody imports an old list at Marketo: it says that all may be mailed")
+    others.import_again()
+    _expect("what Marketo thinks", others.may_mail(around.GONE)["Marketo"], True)
+    _command(ours, "resync", "marketo", "--wait")
+    around.within("the opt-out at Marketo again", lambda: not others.may_mail(around.GONE)["Marketo"])
+    _tell("Marketo is told again: an unsubscribe is never reverted by an import")
+    _command(ours, "explain", "103", "consent")
 
 
 def _digest(ours: hub.Hub) -> str:

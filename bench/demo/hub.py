@@ -35,9 +35,14 @@ class Hub:
     process: Process
 
     @property
+    def hooks(self) -> str:
+        """Where webhooks go, each to its connection."""
+        return f"http://127.0.0.1:{self.port}/hooks"
+
+    @property
     def hook(self) -> str:
         """Where Stripe's webhooks go."""
-        return f"http://127.0.0.1:{self.port}/hooks/stripe"
+        return f"{self.hooks}/stripe"
 
     def command(self, *words: str) -> str:
         """What a command prints; `Failed` with its own message if it fails."""

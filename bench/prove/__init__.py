@@ -1,1 +1,1 @@
-"""Any order of arrival gives the same store, shown on the real one; and each of ten wrong designs is caught."""
+"""Any order of arrival gives the same store, shown on the real one; and whatever is planted against that is caught."""

@@ -1,6 +1,7 @@
 """`make prove`: any order of arrival gives one store, and wrong designs are caught.
 
-The pure core, SQLite and PostgreSQL play random histories; two workers race; ten bugs are planted.
+The pure core, SQLite and PostgreSQL play random histories of statements, and SQLite and PostgreSQL such of what the
+four vendors deliver; two workers race; bugs are planted into all of them.
 
 The exit status says whether everything held. Seeds are printed; `--seed` plays the same histories again.
 """
@@ -14,25 +15,46 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import psycopg
 import structlog
 from bench.prove.bugs import BUGS
-from bench.prove.orders import divergences
+from bench.prove.ground import Ground
+from bench.prove.orders import Divergence, divergences
 from bench.prove.races import races
 from bench.prove.trials import TRIALS
+from bench.prove.vendors.bugs import BUGS as VENDOR_BUGS
+from bench.prove.vendors.orders import divergences as mixed
+from bench.prove.vendors.stage import Stage, open_stage
 from bench.prove.world import World, open_world
 from tests.model import convergence, planted
 
-from upkept.store.engine import open_store
+from upkept.store.engine import Store, open_store
 from upkept.store.migrations import upgrade_store
 
 CATCH_WITHIN: Final = 3_000
 """Orders a planted bug may survive before it counts as not caught."""
+
+ORDERS_AT_LEAST: Final = 4
+"""Of each history of vendors' deliveries."""
+
+G = TypeVar("G", bound=Ground, contravariant=True)
+
+
+class Player(Protocol[G]):
+    """Plays histories in many orders; yields once per order, None where it held."""
+
+    def __call__(self, ground: G, seeds: range, /, *, permutations: int) -> Iterator[Divergence | None]: ...
+
+
+Bug = Callable[[], AbstractContextManager[None]]
+"""A mistake that is there as long as the context is."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sqlite", type=int, default=20_000, help="orders of arrival on SQLite")
     parser.add_argument("--postgresql", type=int, default=2_000, help="orders of arrival on PostgreSQL")
     parser.add_argument("--pure", type=int, default=200_000, help="orders of arrival in the pure core")
+    parser.add_argument("--vendor-histories", type=int, default=400, help="histories of vendors' deliveries")
+    parser.add_argument("--vendor-sqlite", type=int, default=1_600, help="orders of their arrival on SQLite")
+    parser.add_argument("--vendor-postgresql", type=int, default=160, help="orders of their arrival on PostgreSQL")
     parser.add_argument("--races", type=int, default=1_000, help="two workers, one address, on PostgreSQL")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--postgresql-url", default=os.environ.get("UPKEPT_TEST_POSTGRES", POSTGRESQL))
@@ -48,16 +73,21 @@ def main(arguments: list[str] | None = None) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     print(f"seed {chosen.seed}", flush=True)
     seeds = range(chosen.seed, chosen.seed + chosen.histories)
+    vendors = range(chosen.seed, chosen.seed + chosen.vendor_histories)
+    fewer = vendors[: max(1, chosen.vendor_postgresql // ORDERS_AT_LEAST)]
     with tempfile.TemporaryDirectory(prefix="upkept-prove-") as folder, _database(chosen.postgresql_url) as url:
         home = Path(folder)
         results = [
             pure(seeds, chosen.pure),
-            on_store("SQLite", _world("sqlite://", home), seeds, chosen.sqlite),
-            on_store("PostgreSQL", _world(url, home), seeds, chosen.postgresql),
+            on_store("SQLite", _world("sqlite://", home), divergences, seeds, chosen.sqlite),
+            on_store("PostgreSQL", _world(url, home), divergences, seeds, chosen.postgresql),
+            on_store("SQLite, four vendors", _stage("sqlite://", home), mixed, vendors, chosen.vendor_sqlite),
+            on_store("PostgreSQL, four vendors", _stage(url, home), mixed, fewer, chosen.vendor_postgresql),
             raced(url, home, chosen.races),
             trials(_world("sqlite://", home)),
             pure_bugs_caught(),
-            bugs_caught(_world("sqlite://", home)),
+            bugs_caught("the product", BUGS, partial(caught, _world("sqlite://", home))),
+            bugs_caught("the connectors", VENDOR_BUGS, partial(first_wrong, mixed, _stage("sqlite://", home), each=2)),
         ]
     print("all held" if all(results) else f"FAILED; again with --seed {chosen.seed}", flush=True)
     return 0 if all(results) else 1
@@ -77,11 +107,11 @@ def pure(seeds: range, orders: int) -> bool:
     return not found
 
 
-def on_store(name: str, world: World, seeds: range, orders: int) -> bool:
-    """The product on a real store: the digests of all orders are one, and the people are the model's."""
+def on_store(name: str, ground: G, play: Player[G], seeds: range, orders: int) -> bool:
+    """The product on a real store: the digests of all orders are one, and what stands is what the history says."""
     each = max(1, orders // len(seeds))
     began, played, wrong = time.monotonic(), 0, 0
-    for one in divergences(world, seeds, permutations=each):
+    for one in play(ground, seeds, permutations=each):
         played += 1
         if one is not None:
             wrong += 1
@@ -89,7 +119,7 @@ def on_store(name: str, world: World, seeds: range, orders: int) -> bool:
         if played % 2_000 == 0:
             print(f"  {name}: {played} of {len(seeds) * each}", flush=True)
     _tell(name, len(seeds), played, wrong, began)
-    world.hub.store.close()
+    ground.hub.store.close()
     return wrong == 0
 
 
@@ -118,30 +148,30 @@ def pure_bugs_caught() -> bool:
     return not missed
 
 
-def bugs_caught(world: World) -> bool:
-    """Wrong designs planted into the running product."""
+def bugs_caught(where: str, bugs: Sequence[Bug], how: Callable[[Bug], str]) -> bool:
+    """Wrong designs planted into the running product, or mistakes planted into its connectors."""
     missed = []
-    for bug in BUGS:
-        how = caught(world, bug)
-        print(f"  {bug.__name__}: {how or 'NOT CAUGHT'}", flush=True)
-        if not how:
+    for bug in bugs:
+        by = how(bug)
+        print(f"  {bug.__name__}: {by or 'NOT CAUGHT'}", flush=True)
+        if not by:
             missed.append(bug.__name__)
-    print(f"planted in the product: {len(BUGS)}, not caught: {missed or 'none'}", flush=True)
+    print(f"planted in {where}: {len(bugs)}, not caught: {missed or 'none'}", flush=True)
     return not missed
 
 
-def caught(world: World, bug: Callable[[], object]) -> str:
+def caught(world: World, bug: Bug) -> str:
     """By what a planted bug was caught; empty if by nothing."""
-    with bug():  # type: ignore[attr-defined]
-        for trial in TRIALS:
-            if trial(world):
-                return trial.__name__
-        for played, one in enumerate(divergences(world, range(CATCH_WITHIN), permutations=4), start=1):
-            if one is not None:
-                return f"order {played}"
-            if played >= CATCH_WITHIN:
-                break
-    return ""
+    with bug():
+        tried = next((trial.__name__ for trial in TRIALS if trial(world)), "")
+    return tried or first_wrong(divergences, world, bug, each=4)
+
+
+def first_wrong(play: Player[G], ground: G, bug: Bug, *, each: int) -> str:
+    """In which order of arrival a planted bug first showed, and as what; empty if in none."""
+    with bug():
+        orders = islice(enumerate(play(ground, range(CATCH_WITHIN), permutations=each), start=1), CATCH_WITHIN)
+        return next((f"order {n}: {one.what}" for n, one in orders if one is not None), "")
 
 
 def _tell(name: str, histories: int, orders: int, wrong: int, began: float) -> None:
@@ -150,9 +180,17 @@ def _tell(name: str, histories: int, orders: int, wrong: int, began: float) -> N
 
 
 def _world(url: str, home: Path) -> World:
+    return open_world(_store(url), home)
+
+
+def _stage(url: str, home: Path) -> Stage:
+    return open_stage(_store(url), home)
+
+
+def _store(url: str) -> Store:
     store = open_store(url)
     upgrade_store(store)
-    return open_world(store, home)
+    return store
 
 
 @contextmanager

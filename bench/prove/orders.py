@@ -38,7 +38,7 @@ def divergences(world: World, seeds: range, *, permutations: int) -> Iterator[Di
 
 def _agrees(world: World, told: History) -> bool:
     model = [{"person": doc["person"], "consent": doc["consent"]["*"]} for doc in reference.people(told)]
-    return bool(reference.encoded(_plain(world.people())) == reference.encoded(_plain(model)))
+    return world.sound and bool(reference.encoded(_plain(world.people())) == reference.encoded(_plain(model)))
 
 
 def _plain(value: Any) -> Any:

@@ -26,6 +26,10 @@ QUEUES: Final = ("consent", "inbound", "outbound", "bulk")
 VISIBILITY_SECONDS: Final = 300
 """Longer than any task; another app with a shorter one on the same Redis database would win: use our own."""
 
+LISTEN_SECONDS: Final = 0.2
+"""How long a worker on Redis listens before it chooses again which queues it listens to. While a bulk step runs it does
+not listen to `bulk`, so this is the rest between two of them (kombu's own is a second)."""
+
 MANDATED: Final[dict[str, Any]] = {
     "task_serializer": "json",
     "result_serializer": "json",
@@ -57,7 +61,7 @@ MANDATED: Final[dict[str, Any]] = {
 }
 REDIS: Final[dict[str, Any]] = {
     "visibility_timeout": VISIBILITY_SECONDS,
-    "socket_timeout": 5,  # more than the one second of a BRPOP
+    "socket_timeout": 5,  # more than a BRPOP takes
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
     "health_check_interval": 10,
@@ -67,6 +71,7 @@ REDIS: Final[dict[str, Any]] = {
     "unacked_restore_throttle": 1,
     "priority_steps": [0],
     "queue_order_strategy": "upkept.queue:Lanes",
+    "polling_interval": LISTEN_SECONDS,
 }
 RABBITMQ: Final[dict[str, Any]] = {"confirm_publish": True, "read_timeout": 2, "write_timeout": 2}
 RINGING_REDIS: Final = {**REDIS, "socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry_on_timeout": False}

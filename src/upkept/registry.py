@@ -19,6 +19,8 @@ from upkept.sources import RANKS, SOURCES, VENDOR_RANK
 GROUP: Final = "upkept.connectors"
 POLL_SECONDS: Final = 900.0
 """How often a connection is pulled unless it says otherwise (facts about reliability: vendors give up early)."""
+MISSING_SHARE: Final = 0.2
+"""Which share of a connection's known records may be missing from a walk before nobody believes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class HubOptions:
     """The keys of a connection's section that the hub itself reads; all others are the connector's."""
 
     poll: float = POLL_SECONDS
+    missing_share: float = MISSING_SHARE
+    create: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     user_id_keys: tuple[str, ...] = ()
 
@@ -35,7 +39,12 @@ HUB_KEYS: Final = frozenset(spec.name for spec in fields(HubOptions))
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A configured, named connector. `account` is whose quota it uses; `poll` is in seconds, 0 for never."""
+    """A configured, named connector. `account` is whose quota it uses; `poll` is in seconds, 0 for never.
+
+    `create` names the segment whose people the vendor is to have a record of; empty: it is told of its own people only.
+    `tells` are the names of the events that it is told of. A walk that misses more than `missing_share` of the records
+    is believed only if a person says so.
+    """
 
     name: str
     connector: AnyConnector
@@ -44,6 +53,9 @@ class Connection:
     account: str
     rank: int
     poll: float = 0.0
+    create: str = ""
+    tells: frozenset[str] = frozenset()
+    missing_share: float = MISSING_SHARE
 
 
 def known_connectors() -> Mapping[str, EntryPoint]:
@@ -105,6 +117,11 @@ def _configured(wanted: ConnectionSettings, settings: Settings) -> Connection:
     hub = typed(HubOptions, _resolved(wanted, settings, HUB_KEYS), where=wanted.where)
     if hub.poll < 0:
         raise Config(f'{wanted.where}: "poll" is a number of seconds; 0 switches scheduled pulls off')
+    if not 0 <= hub.missing_share <= 1:
+        raise Config(
+            f'{wanted.where}: "missing_share" is a share from 0 to 1; write 0.2 to be asked before more than a fifth '
+            "of the records are taken as deleted"
+        )
     config = _config(connector, wanted, settings)
     field_map = connector.fields.overridden(hub.fields, where=f"{wanted.where} fields")
     if hub.user_id_keys:
@@ -117,7 +134,26 @@ def _configured(wanted: ConnectionSettings, settings: Settings) -> Connection:
         account=_account(connector, config),
         rank=settings.ranks.get(wanted.name, VENDOR_RANK),
         poll=hub.poll if connector.pull else 0.0,
+        create=_create(hub.create, connector, settings, where=wanted.where),
+        tells=_tells(connector, config, where=wanted.where),
+        missing_share=hub.missing_share,
     )
+
+
+def _create(segment: str, connector: AnyConnector, settings: Settings, *, where: str) -> str:
+    if segment and connector.creates is None:
+        raise Config(f'{where}: "{connector.name}" makes no records; take "create" out')
+    if segment and segment not in settings.segments:
+        known = ", ".join(sorted(settings.segments)) or "none"
+        raise Config(f'{where}: "create" names the segment "{segment}"; segments are: {known}')
+    return segment
+
+
+def _tells(connector: AnyConnector, config: Any, *, where: str) -> frozenset[str]:
+    try:
+        return frozenset(connector.tells(config)) if connector.tells is not None else frozenset()
+    except Config as error:
+        raise Config(f"{where}: {error}") from None
 
 
 def _config(connector: AnyConnector, wanted: ConnectionSettings, settings: Settings) -> Any:

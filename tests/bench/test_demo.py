@@ -28,7 +28,7 @@ def _installed() -> None:
 @pytest.mark.usefixtures("_installed")
 def test_the_demo_plays_and_leaves_nothing_behind() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bench.demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "bench.demo"], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "That was all of it" in done.stdout

@@ -28,6 +28,7 @@ from upkept.contract import (
 )
 from upkept.keys import keys_path
 from upkept.settings import load
+from upkept.store.engine import open_store
 from upkept.store.migrations import upgrade
 
 TELL_THEMSELVES = {"configuration", "database", "connection acme"}
@@ -37,6 +38,7 @@ TELL_THEMSELVES = {"configuration", "database", "connection acme"}
 @dataclass(frozen=True)
 class AcmeConfig:
     api_key: str = secret()
+    told: tuple[str, ...] = ()
 
 
 def say_nothing(_event: RawEvent, _fields: FieldMap, /) -> Iterable[Statement]:
@@ -61,7 +63,13 @@ def ask(config: AcmeConfig, ctx: Context, /) -> Probe:
 
 
 ACME = Connector(
-    name="acme", config=AcmeConfig, kinds=frozenset(), fields=FieldMap(rules=()), normalize=say_nothing, probe=ask
+    name="acme",
+    config=AcmeConfig,
+    kinds=frozenset(),
+    fields=FieldMap(rules=()),
+    normalize=say_nothing,
+    probe=ask,
+    tells=lambda config: config.told,
 )
 
 
@@ -157,4 +165,18 @@ def test_every_mistake_in_the_file_is_told(tmp_path: Path) -> None:
         ("environment", "warn"),
         ("configuration", "fail"),
         ("configuration", "fail"),
+    ]
+
+
+def test_an_event_to_tell_of_that_never_happened_is_named(store_url: str, tmp_path: Path) -> None:
+    text = '[connections.acme]\nconnector = "acme"\napi_key = "env:K"\ntold = ["signed up", "singed up"]\n'
+    (tmp_path / "upkept.toml").write_text(text)
+    store = open_store(store_url)
+    with store.write() as connection:
+        connection.exec_driver_sql("INSERT INTO counters (record, name, n, first_at, last_at) "
+                                   "VALUES ('r', 'signed up', 1, 0, 0)")  # fmt: skip
+    store.close()
+    said = [one.said for one in examine(load({"K": "bad-canary", "UPKEPT_DATABASE_URL": store_url}, cwd=tmp_path))]
+    assert [one for one in said if "has not happened" in one] == [
+        'it is to be told of "singed up", which has not happened to anybody yet'
     ]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_a_new_connector_passes_its_own_tests(tmp_path: Path) -> None:
     assert tested.returncode == 0, tested.stdout
     assert " passed" in tested.stdout
     assert "skipped" not in tested.stdout
+
+
+def test_a_new_connector_says_how_it_is_set_up_and_what_it_brings() -> None:
+    text = {str(path): text for path, text in scaffold("visits")}["README.md"]
+    settings = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])
+    wanted = {"connector": "visits", "webhook_secret": "env:VISITS_WEBHOOK_SECRET"}
+    assert settings == {"connections": {"visits": wanted}}
+    assert "`visits_plan`" in text
+    assert "@" not in text
 
 
 def test_a_new_connector_is_in_good_shape(tmp_path: Path) -> None:

@@ -113,6 +113,40 @@ def test_a_resync_reports_and_a_second_one_changes_nothing(upkept: Upkept, strip
     assert [one["id"] for one in upkept("runs", "--json").document["runs"]] == [2, 1]
 
 
+def test_status_and_check_ask_for_the_first_walk(upkept: Upkept, stripe: FakeStripe) -> None:
+    def told() -> tuple[bool, bool, list[str]]:
+        (one,) = upkept("status", "--json").document["connections"]
+        cures = [finding["cure"] for finding in upkept("check", "--json").document["findings"]]
+        said = upkept("status").out
+        assert ("nothing waits for you" in said) is not one["never_walked"]
+        return one["never_walked"], "run upkept resync stripe once" in said, [
+            cure for cure in cures if "resync" in cure
+        ]  # fmt: skip
+
+    stripe.seed(customers=1)
+    assert told() == (True, True, ["run upkept resync stripe once"])
+    upkept("resync", "stripe", "--since", "1d")
+    assert told()[0], "a pull of some days is no walk over everything"
+    upkept("resync", "stripe")
+    assert told() == (False, False, [])
+
+
+def test_status_says_how_far_the_last_walk_found_us_from_the_vendor(upkept: Upkept, stripe: FakeStripe) -> None:
+    stripe.seed(customers=CUSTOMERS)
+    upkept("resync", "stripe")
+    client = _client(stripe)
+    for customer in client.v1.customers.list(params={"limit": 3}).data:
+        client.v1.customers.update(customer.id, params={"name": "Changed Unseen"})
+    for differing in (3, 0):
+        upkept("resync", "stripe")
+        (drift,) = [one["drift"] for one in upkept("status", "--json").document["connections"]]
+        assert drift.pop("at") is not None
+        assert drift == {"sampled": CUSTOMERS, "differing": differing, "repaired": differing}
+        told = f"stripe: {CUSTOMERS} compared, {differing} differed, {differing} put right ("
+        assert told in upkept("status").out
+    assert upkept("explain", "stripe:" + customer.id, "name", "--json").document["value"] == "Changed Unseen"
+
+
 def test_a_dry_run_names_the_differences_and_stores_nothing(upkept: Upkept, stripe: FakeStripe) -> None:
     stripe.seed(customers=CUSTOMERS)
     fresh = upkept("resync", "stripe", "--dry-run")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.till.site import Site
@@ -21,18 +21,16 @@ def site(store_url: str, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def running(
+    request: pytest.FixtureRequest, made_with_tables: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """A hub whose web process is up and whose broker is away; a module's tests share it."""
-    home: Path = tmp_path_factory.mktemp("running")
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), home / "upkept.sqlite3")
-        site = Site(home, f"sqlite:///{home / 'upkept.sqlite3'}")
-    else:
-        template = request.getfixturevalue("migrated_postgres")
-        site = Site(home, request.getfixturevalue("postgres_server").create(template))
-    site.start("web")
-    yield site
-    site.end()
+    home = tmp_path_factory.mktemp("running")
+    with made_with_tables(request.param, home) as url:
+        site = Site(home, url)
+        site.start("web")
+        yield site
+        site.end()
 
 
 @pytest.fixture

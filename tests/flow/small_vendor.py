@@ -152,7 +152,7 @@ class Vendor:
 
     def read(self, id: str, ctx: Context) -> RawEvent:
         found = self.customers.get(id, {"id": id, "deleted": True})
-        body = json.dumps({"at": None, "customer": found}, sort_keys=True).encode()
+        body = json.dumps({"at": found.get("changed"), "customer": found}, sort_keys=True).encode()
         return RawEvent(id=f"read:{id}:{ctx.now.timestamp()}", kind="read.customer", body=body)
 
     def connection(self, name: str = "acme") -> Connection:
@@ -248,7 +248,10 @@ def heads(hub: Hub) -> Mapping[str, Any]:
     """Values of each record, by source id."""
     with hub.store.read() as connection:
         rows = connection.exec_driver_sql("SELECT source_id, head FROM records WHERE known ORDER BY source_id").all()
-    return {row[0]: {name: cell[0] for name, cell in json.loads(row[1]).get("f", {}).items()} for row in rows}
+    return {
+        row[0]: {name: value for *_, values in json.loads(row[1]).get("f", ()) for name, value in values.items()}
+        for row in rows
+    }
 
 
 def inbox_states(hub: Hub) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """A hub on a real store with two vendors, and short ways to say what they and our own doors say.
 
-`shop` is a vendor with parts (`plan`), a summary over them, survivors and a way to read a record back; `mailer` is one
-that is written to. Their events, like those of our doors, are envelopes of statements, so a test says just what
+`shop` is a vendor with parts (`plan`), a summary over them, survivors and a way to read a record back; `mailer` is a
+plain one. Their events, like those of our doors, are envelopes of statements, so a test says just what
 happened. Seconds count from `BEGIN`; everything is received at `LATER` unless the test says otherwise.
 """
 
@@ -147,16 +147,12 @@ def _fetch(event: RawEvent, _config: Nothing, _ctx: object, /) -> RawEvent:
     return event
 
 
-def _push(_state: object, _config: Nothing, _ctx: object, /, *, key: str) -> None:
-    raise AssertionError(f"nothing is pushed in these tests: {key}")
-
-
 def _vendor(name: str, mapping: Reading) -> AnyConnector:
     shop = name == "shop"
     return Connector(
         name=name, config=Nothing, kinds=frozenset({STATEMENTS}), fields=FieldMap(rules=()),
         normalize=mapping.normalize, lowering=frozenset({STATEMENTS}), survives=frozenset({"shop_id", "shop_total"}),
-        summarize=summarize if shop else None, fetch=_fetch if shop else None, push=None if shop else _push,
+        summarize=summarize if shop else None, fetch=_fetch if shop else None,
         parts=frozenset({"plan"}) if shop else frozenset(), labels={"_a": "amount_a_month"},
     )  # fmt: skip
 

@@ -10,12 +10,13 @@ import pytest
 from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row, stage, us, user
 
 from upkept.contract import Consent, Fact, Link
+from upkept.flow import walk
 from upkept.flow.apply import apply
-from upkept.flow.erase import Erasure, bury, erase, lay, preview
+from upkept.flow.erase import Erasure, erase, lay, preview
 from upkept.flow.find import Unknown
 from upkept.flow.link import merge, unmerge
+from upkept.flow.rebuild import BEGIN
 from upkept.flow.refuse import refuse
-from upkept.people.values import RecordKey
 from upkept.store import inbox, tombstones
 from upkept.store.engine import Store, open_store
 from upkept.store.tables import metadata
@@ -219,6 +220,23 @@ def test_who_was_spared_is_spared_on_a_copy_that_lost_the_erasure(on: Stage) -> 
     assert [one.subject for one in found if one.what == "erased"] == [lost[0]]
 
 
+@pytest.mark.parametrize("owner", [None, "cus_5"])
+def test_a_part_that_was_erased_goes_from_a_copy_that_does_not_know_it_was_theirs(on: Stage, owner: str | None) -> None:
+    on.tell("shop", customer("cus_1", 1), customer("cus_5", 1), plan("p1", "cus_1", 5, 4))
+    gone(on, "shop:cus_1")
+    with on.hub.store.read() as connection:
+        log = tombstones.everything(connection)
+    on.run("DELETE FROM tombstones")
+    on.tell("shop", plan("p1", owner, 5, 3))
+    lay(on.hub, log, now=on.clock(), actor="test")
+    assert [one.what for one in on.differences()] == ["erased"]
+    on.walk(walk.start(on.hub, "rebuild", "", {}, cursor=BEGIN, total=None, actor="test", now=on.clock())[0])
+    assert on.count_of("records", "part") == on.count_of("facts", "inbox = (SELECT max(id) FROM inbox)") == 0
+    assert on.people() == ["shop:cus_5"]
+    assert on.value("shop:cus_5", "shop_total") is None
+    sound(on)
+
+
 def test_an_identifier_of_nobody_gets_no_tombstone(on: Stage) -> None:
     on.tell("app", user("1", 1, "noreply@x.example"))
     assert gone(on, "1").left == (("email", "noreply@x.example"),)
@@ -258,6 +276,19 @@ def test_traces_are_whole_words_in_any_form(on: Stage, text: str, found: bool) -
     on.body(other, text.encode())
     gone(on, "1")
     assert (bytes(on.inbox(other)["body"]) == b"") is found
+
+
+def test_an_address_they_held_once_is_looked_for_too(on: Stage) -> None:
+    """In deliveries that name nothing else of theirs, applied or not."""
+    on.tell("app", user("1", 1, "old@x.example"))
+    on.tell("app", user("1", 2, "new@x.example"))
+    on.mapping.broken = {"dead", "waits"}
+    dead, waits = (on.say("shop", customer("cus_9", 3, "old@x.example"), key=key) for key in ("dead", "waits"))
+    on.apply(dead)
+    on.run("UPDATE inbox SET attempts = 1 WHERE dedup_key = 'waits'")
+    on.mapping.broken = {"dead", "waits"}
+    gone(on, "1")
+    assert [bytes(on.inbox(id_)["body"]) for id_ in (dead, waits)] == [b"", b""]
 
 
 def test_a_blanked_delivery_is_not_replayed(on: Stage) -> None:
@@ -323,17 +354,6 @@ def test_a_person_merged_by_hand_goes_whole(on: Stage) -> None:
     assert len(gone(on, "b@x.example").records) == 2
     assert on.people() == []
     assert on.count_of("links") == 0
-
-
-def test_an_erasure_done_again_on_a_store_that_lost_it(on: Stage) -> None:
-    ann(on)
-    bob(on)
-    count = bury(on.hub, [RecordKey("app", "user", "ann_1")], [("email", "ann@x.example")], at=on.now, now=on.now)
-    assert count == 3
-    assert on.people() == ["app:bob_1 shop:cus_2"]
-    with on.hub.store.read() as connection:
-        kinds = sorted(one.kind for one in tombstones.everything(connection))
-    assert kinds == ["email", "record", "record", "record", "record"]
 
 
 def test_no_batch_slips_through_beside_an_erasure(

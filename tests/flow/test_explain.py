@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.flow.stage import RecordRef, Stage, at, customer, happened, plan, row, stage, user
 
-from upkept.contract import WITHDRAWN, Consent, Fact, TimelineEvent
+from upkept.contract import WITHDRAWN, Consent, Fact, FieldMap, Rule, TimelineEvent
 from upkept.flow.explain import explain
 from upkept.flow.export import export
 from upkept.flow.find import Several, Unknown
@@ -168,6 +169,24 @@ def test_an_export_holds_everything_and_is_audited(on: Stage) -> None:
         {"at": "2026-01-01T00:00:03Z", "name": "signed up", "record": ["app", "user", "1"], "metadata": {"via": "web"}}
     ]
     assert on.rows("SELECT action FROM audit") == [("export",)]
+
+
+def test_an_export_shows_two_fields_under_two_names(on: Stage) -> None:
+    on.tell("shop", customer("cus_1", 2, "a@x.example"), replace(plan("plan_1", "cus_1", 5), fields={"_a": 5}))
+    on.tell("shop", replace(plan("plan_1", "cus_1", 5, 3), fields={"_a": 6, "amount_a_month": 7}))
+    (told,) = (
+        one for one in export(on.hub, "shop:cus_1", now=on.now, actor="test")["facts"] if "plan" in one["record"]
+    )
+    assert [one["fields"] for one in told["facts"]] == [{"_a": 5}, {"_a": 6, "amount_a_month": 7}]
+
+
+def test_a_label_that_the_field_map_gives_away_is_not_used(on: Stage) -> None:
+    shop = on.hub.connections["shop"]
+    assert on.hub.labels("shop", ["_a", "name"]) == {"_a": "amount_a_month", "name": "name"}
+    mapped = FieldMap(rules=(Rule(of="plan", path="metadata.amount", attribute="amount_a_month"),))
+    hub = replace(on.hub, connections={"shop": replace(shop, fields=mapped)})
+    assert hub.labels("shop", ["_a"]) == {"_a": "_a"}
+    assert hub.labels("gone", ["_a"]) == {"_a": "_a"}
 
 
 def test_a_vendor_deleted_record_is_told_as_such(on: Stage) -> None:

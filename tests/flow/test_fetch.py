@@ -11,9 +11,9 @@ from tests.flow.small_vendor import Clock, Vendor, arrive, follow, heads, hub_of
 
 from upkept.contract import Config, Permanent, Retryable
 from upkept.flow import runs
-from upkept.flow.fetch import fetch, read_back
+from upkept.flow.fetch import READERS, fetch, read_back
 from upkept.flow.hub import Hub
-from upkept.store import alerts, connections, inbox, readbacks
+from upkept.store import alerts, connections, inbox, quotas, readbacks
 from upkept.store.engine import Store
 
 
@@ -72,6 +72,26 @@ def test_a_thin_event_whose_answer_is_known_is_done(hub: Hub, clock: Clock, vend
         inbox.replay(connection, now=clock(), ids=[row])
     assert fetch(hub, [row], now=clock) == ()
     assert rows(hub)[0] == ("done", "known already")
+
+
+def test_the_backlog_of_one_vendor_holds_few_couriers(hub: Hub, clock: Clock, vendor: Vendor) -> None:
+    """An opt-out for another one may wait for a courier. What is passed over is taken along by those who are at it."""
+    ids = [
+        arrive(hub, {**vendor.tell(f"cus_{n}", clock.at, name="Ann"), "customer": {}}, clock, thin=True)
+        for n in range(2)
+    ]
+    with hub.store.write() as connection:
+        places = [
+            quotas.take_slot(connection, "fetch:acme", limit=READERS, holder=str(n), now=clock())
+            for n in range(READERS)
+        ]
+    assert fetch(hub, ids[:1], now=clock) == ()
+    assert vendor.calls == 0
+    assert places[0] is not None
+    with hub.store.write() as connection:
+        quotas.give_back(connection, places[0])
+    ring(hub, fetch(hub, ids[1:], now=clock), clock)
+    assert heads(hub).keys() == {"cus_0", "cus_1"}
 
 
 def test_a_row_that_is_not_thin_is_not_fetched(hub: Hub, clock: Clock, vendor: Vendor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.flow.stage import RecordRef, Stage, at, customer, plan, row, stage, user
@@ -11,6 +12,7 @@ from tests.flow.stage import RecordRef, Stage, at, customer, plan, row, stage, u
 from upkept.contract import Consent, Link
 from upkept.flow import forget, walk
 from upkept.flow.find import Unknown
+from upkept.flow.hub import Hub
 from upkept.flow.steps import step
 from upkept.store.engine import Store
 from upkept.store.runs import Run
@@ -88,6 +90,27 @@ def test_what_it_said_to_raise_consent_of_strangers_addresses_goes(on: Stage) ->
     assert on.digest() == before
 
 
+def test_what_it_says_to_raise_consent_meanwhile_goes_and_whom_it_bound_is_derived_again(
+    on: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop(on)
+    turn = walk._turn
+
+    def meanwhile(hub: Hub, run: Run, *rest: Any) -> Run:
+        if run.cursor == "consent:" and not on.count_of("records", "connection = 'shop'"):
+            opt_in = Consent(
+                act="opt_in", record=RecordRef("customer", "cus_9"), at=at(9), qualified=True, evidence="f"
+            )
+            on.tell("shop", customer("cus_9", 9, name="Ann"), opt_in)
+            assert on.consent("shop:cus_9") == "subscribed"
+        return turn(hub, run, *rest)
+
+    monkeypatch.setattr(walk, "_turn", meanwhile)
+    forgotten(on)
+    assert on.consent("shop:cus_9") == "unknown"
+    assert on.differences() == []
+
+
 def test_it_begins_anew_where_it_is_configured(on: Stage) -> None:
     shop(on)
     after = on.digest()
@@ -133,9 +156,9 @@ def test_it_goes_on_after_a_kill_at_any_turn(on: Stage, monkeypatch: pytest.Monk
 
 def test_what_it_owes_a_vendor_stays_owed(on: Stage) -> None:
     shop(on)
-    on.run("INSERT INTO outbox (destination, subject, action, state, desired, lane, next_attempt_at) "
-           "VALUES ('shop', 'cus_8', 'delete', 'new', '{}', 'outbound', 0), "
-           "('shop', 'p', 'upsert', 'new', '{}', 'outbound', 0)")  # fmt: skip
+    on.run("INSERT INTO outbox (destination, subject, action, state, type, lane, next_attempt_at) "
+           "VALUES ('shop', 'cus_8', 'delete', 'new', 'customer', 'outbound', 0), "
+           "('shop', 'p', 'upsert', 'new', '', 'outbound', 0)")  # fmt: skip
     forgotten(on)
     assert on.rows("SELECT subject FROM outbox WHERE destination = 'shop'") == [("cus_8",)]
 

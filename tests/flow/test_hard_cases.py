@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.flow.desk import Desk, pushed, with_desks
 from tests.flow.stage import RecordRef, Stage, at, customer, plan, row, stage, us, user
 
 from upkept.contract import Consent, Fact, FactKind, Link
-from upkept.flow.erase import bury, erase
+from upkept.flow import rebuild, walk
+from upkept.flow.erase import erase, lay
 from upkept.flow.find import Unknown
 from upkept.flow.link import merge, unmerge
-from upkept.people.values import RecordKey
 from upkept.store import connections, readbacks, tombstones
 from upkept.store.engine import Store, open_store
 
@@ -93,16 +94,17 @@ def test_merge_then_a_late_event_for_the_loser(on: Stage) -> None:
 
 def test_unmerge(on: Stage) -> None:
     """Each side keeps address-level and its own record-level opt-outs; the outbox corrects vendors."""
+    desk = Desk(people={"p1": {}, "p2": {}})
+    with_desks(on, desk.connection())
     on.tell("app", user("1", 1, "a@x.example"), user("2", 1, "b@x.example"))
+    for id_, address in (("p1", "a@x.example"), ("p2", "b@x.example")):
+        on.tell("desk", Fact(record=RecordRef("person", id_), claims={"email": address}, observed_at=at(2)))
     merge(on.hub, "1", "2", now=on.clock(), actor="test")
     on.tell("app", Consent(act="opt_out", record=RecordRef("user", "1"), at=at(5)))
     assert on.consent("2") == "unsubscribed"
-    on.run("DELETE FROM outbox")
     unmerge(on.hub, "app:1", "app:2", now=on.clock(), actor="test")
     assert (on.consent("1"), on.consent("2")) == ("unsubscribed", "unknown")
-    told = dict(on.rows("SELECT subject, desired FROM outbox WHERE destination = 'mailer'"))
-    assert '"consent":"unsubscribed"' in told[on.explain("1")["id"]]
-    assert '"consent":"unknown"' in told[on.explain("2")["id"]]
+    assert (pushed(on), desk.out) == (0, {"p1"})
     on.tell("app", user("2", 8, "a@x.example"))
     on.tell("shop", Consent(act="opt_out", address="a@x.example", at=at(9)))
     assert on.consent("2") == "unsubscribed"
@@ -170,21 +172,23 @@ def test_restore_of_a_three_day_old_backup(
     backup = _backup(store, store_url, tmp_path, request)
     for number, (connection, said) in enumerate(told[3:], start=3):
         on.tell(connection, said, key=str(number))
-    erased_at = on.clock()
-    erase(on.hub, "1", now=erased_at, actor="test")
+    erase(on.hub, "1", now=on.clock(), actor="test")
     before = on.digest()
     with store.read() as connection_:
-        log = {(stone.kind, stone.subject) for stone in tombstones.everything(connection_)}
+        log = tombstones.everything(connection_)
     store.close()
 
     again = stage(open_store(backup), tmp_path)
     again.now = on.now
     assert again.people() == ["app:1 shop:cus_1", "app:2"]
-    keys = [RecordKey("app", "user", "1"), RecordKey("shop", "customer", "cus_1")]
-    identifiers = [("email", "a@x.example"), ("user_id", "1")]
-    bury(again.hub, keys, identifiers, at=erased_at, now=again.clock())
+    lay(again.hub, log, now=again.clock(), actor="test")
+    run, _ = walk.start(again.hub, "rebuild", "", {}, cursor=rebuild.BEGIN, total=3, actor="test", now=again.clock())
+    again.walk(run)
+    assert again.people() == ["app:2"]
     with again.hub.store.read() as connection_:
-        assert {(stone.kind, stone.subject) for stone in tombstones.everything(connection_)} == log
+        assert {(one.kind, one.subject) for one in tombstones.everything(connection_)} == {
+            (one.kind, one.subject) for one in log
+        }
     for number, (connection, said) in enumerate(told):
         again.tell(connection, said, key=str(number))
     assert again.digest() == before

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.flow.stage import RecordRef, Stage, at, customer, row, stage, user
+from tests.flow.desk import Desk, pushed, with_desks
+from tests.flow.stage import RecordRef, Stage, at, customer, plan, row, stage, user
 
-from upkept.contract import Consent
+from upkept.contract import Consent, Fact
 from upkept.flow.find import Unknown
 from upkept.flow.link import Linked, Refused, merge, unmerge
 from upkept.store.engine import Store
@@ -122,6 +123,25 @@ def test_two_app_users_can_be_merged_by_hand(on: Stage) -> None:
     assert (said["external_id"], len(said["records"])) == ("1", 2)
 
 
+def test_the_app_user_id_that_merges_chose_stays_when_a_value_changes(on: Stage) -> None:
+    on.tell("app", user("2", 3))
+    joined(on, "1", "app:2")
+    joined(on, "app:2", "shop:cus_1")
+    assert on.explain("1")["external_id"] == "2"
+    on.tell("app", user("1", 4, "a@x.example", city="Bray"))
+    assert (on.value("1", "city"), on.explain("1")["external_id"]) == ("Bray", "2")
+    assert on.differences() == []
+
+
+def test_consent_of_a_part_makes_nobody_of_it_beside_several_new_app_users(on: Stage) -> None:
+    part = RecordRef("plan", "p1")
+    on.say("shop", plan("p1", "cus_1", 5, 3), Consent(act="opt_out", record=part, at=at(3)))
+    on.say("app", user("8", 3), user("9", 3))
+    on.apply()
+    assert on.rows("SELECT person FROM records WHERE part") == [(None,)]
+    assert {"app:8", "app:9"} < set(on.people())
+
+
 def test_who_stays_apart_is_told(on: Stage) -> None:
     """The CSV row was parted from the shop's customer, so it cannot follow the merge."""
     on.tell("csv", row("a@x.example", 3))
@@ -144,8 +164,12 @@ def test_each_side_keeps_its_own_opt_outs(on: Stage) -> None:
 
 
 def test_vendors_are_told_about_both(on: Stage) -> None:
+    desk = Desk(people={"p1": {}, "p2": {}})
+    with_desks(on, desk.connection())
+    for id_, address in (("p1", "a@x.example"), ("p2", "b@x.example")):
+        on.tell("desk", Fact(record=RecordRef("person", id_), claims={"email": address}, observed_at=at(2)))
+    on.tell("shop", customer("cus_1", 3, "b@x.example", city="Bray"))
     joined(on, "1", "shop:cus_1")
-    on.run("DELETE FROM outbox")
+    assert (pushed(on), desk.people) == (0, {"p1": {"city": "Bray"}, "p2": {"city": "Bray"}})
     parted(on, "app:1", "shop:cus_1")
-    told = on.rows("SELECT subject FROM outbox WHERE destination = 'mailer' AND action = 'upsert' ORDER BY subject")
-    assert [row[0] for row in told] == sorted((on.explain("1")["id"], on.explain("shop:cus_1")["id"]))
+    assert (pushed(on), desk.people) == (0, {"p1": {"city": "Cork"}, "p2": {"city": "Bray"}})

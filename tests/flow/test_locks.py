@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
-from tests.flow.stage import LATER, Link, RecordRef, Stage, at, customer, stage, user
+from tests.flow.stage import LATER, Link, RecordRef, Stage, at, customer, plan, stage, user
 
 from upkept.contract import Consent
-from upkept.flow import undo
+from upkept.flow import forget, undo
 from upkept.flow.erase import erase
 from upkept.flow.link import merge
 from upkept.flow.rebuild import check
@@ -83,6 +84,49 @@ def test_a_refusal_and_the_rest_of_its_batch(on: Stage) -> None:
         on.apply()
     assert {0, 1, 2} <= set(asked)
     assert on.people() == ["app:1 mailer:m2", "app:2", "app:3"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_new_part_is_made_when_all_locks_are_held(on: Stage, refused: bool) -> None:
+    """Whoever made it before would hold it while waiting for its owner, whom another maker of it may hold."""
+    people(on)
+    if refused:
+        erase(on.hub, "shop:cus_1", now=on.clock(), actor="test")
+    on.say("shop", customer("cus_1", 9, "ann@x.example"), plan("new", "cus_2", 5, 9))
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+        if "INSERT INTO records" in statement and "new" in str(parameters):
+            asked.append("part")
+        elif ORDER[0] in statement or "FOR UPDATE" in statement:
+            asked.append("lock")
+
+    event.listen(on.hub.store.engine, "before_cursor_execute", note)
+    on.apply()
+    event.remove(on.hub.store.engine, "before_cursor_execute", note)
+    assert asked[-1] == "part"
+    assert asked.count("part") == 1
+    assert on.value("shop:cus_2", "shop_total") == 5
+
+
+def test_a_batch_that_lets_go_of_addresses(on: Stage) -> None:
+    people(on)
+    on.say("shop", customer("cus_1", 9, "zz@x.example"), customer("cus_2", 9, "aa@x.example"))
+    on.say("mailer", replace(customer("m2", 9), claims={"email": None}), replace(customer("m1", 9), deleted=True))
+    on.say("shop", customer("cus_3", 8), replace(customer("cus_3", 7, "ab@x.example"), deleted=True))
+    on.say("shop", replace(customer("cus_3", 7.5), deleted=False))
+    with in_order(on) as asked:
+        on.apply()
+    assert {0, 1, 2} <= set(asked)
+    assert on.differences() == []
+
+
+def test_forgetting_a_connection(on: Stage) -> None:
+    people(on)
+    with in_order(on) as asked:
+        on.walk(forget.start(on.hub, "mailer", now=on.clock(), actor="test"))
+    assert {0, 1, 2} <= set(asked)
+    assert on.people() == ["app:1", "shop:cus_1", "shop:cus_2"]
 
 
 def test_a_replay_whose_links_go(on: Stage) -> None:

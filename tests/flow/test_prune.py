@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 from tests.flow.stage import Consent, Link, RecordRef, Stage, at, customer, happened, plan, row, stage, us, user
 
-from upkept.contract import Fact, Statement
-from upkept.flow import prune
+from upkept.contract import Fact, Statement, TimelineEvent
+from upkept.flow import prune, undo
 from upkept.flow.compact import compact
 from upkept.flow.erase import erase
 from upkept.flow.rebuild import check
-from upkept.store import inbox, pruning, runs
+from upkept.flow.refuse import ERASED
+from upkept.store import inbox, pruning, runs, traces
 from upkept.store.engine import Store
+from upkept.store.traces import Body
 
 DAY = 86_400
 REF = RecordRef("customer", "cus_1")
@@ -206,6 +210,172 @@ def test_a_replay_of_a_delivery_whose_event_was_pruned_counts_nothing_anew(on: S
     assert counted(on) == counts
     assert on.count_of("timeline") == 0
     sound(on)
+
+
+def announced(on: Stage) -> None:
+    """A year and more later: what was told is from before the horizon, and nothing of it is pruned yet."""
+    on.hub = replace(on.hub, settings=replace(on.hub.settings, inbox_days=0))
+    pass_days(on, 370)
+    all_of(prune.events, on)
+    assert on.count_of("timeline") == 1
+
+
+def bought(key: str, on: Stage, *, run: int | None = None) -> int:
+    event = TimelineEvent(record=REF, name="bought", id="e1", at=at(2))
+    return on.tell("shop", customer("cus_1", 1), event, key=key, received=on.now, run=run)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_replay_leaves_events_from_before_the_horizon_as_they_are(on: Stage, silent: bool) -> None:
+    first = bought("first", on)
+    again = bought("again", on)
+    announced(on)
+    before, counts = on.digest(), counted(on)
+    on.mapping.silent = {"first", "again"} if silent else set()
+    on.mapping.moved = {"cus_1": "cus_2"}
+    for _ in range(2):
+        on.replay(again)
+        on.replay(first)
+        assert on.rows("SELECT id, inbox FROM timeline") == [("e1", first)]
+        assert on.rows("SELECT inbox FROM repeats WHERE kind = 'event'") == [(again,)]
+        assert counted(on) == counts
+    on.mapping.moved = {}
+    if not silent:
+        on.replay(first, again)
+        assert on.digest() == before
+    sound(on)
+    events_gone(on)
+    assert (on.count_of("timeline"), counted(on)) == (0, counts)
+
+
+def a_run(on: Stage) -> runs.Run:
+    with on.hub.store.write() as connection:
+        run, _ = runs.start(connection, "resync", "shop", {}, on.now)
+    on.run("UPDATE runs SET state = 'complete', finished_at = 1")
+    return run
+
+
+def test_an_undo_withdraws_events_of_any_age_that_stand(on: Stage) -> None:
+    run = a_run(on)
+    bought("first", on, run=run.id)
+    announced(on)
+    on.walk(undo.start(on.hub, run.id, now=on.clock(), actor="test"))
+    assert (on.count_of("timeline"), counted(on)) == (0, [])
+    for bells in undo.redo(on.hub, run.id, now=on.clock(), actor="test"):
+        on.apply(*(id_ for bell in bells for id_ in bell.ids))
+    assert counted(on) == []  # closed: nobody knows any more whether it was counted
+    sound(on)
+
+
+def test_an_undo_leaves_what_a_replayed_row_told_too_before_the_horizon(on: Stage) -> None:
+    run = a_run(on)
+    bought("first", on, run=run.id)
+    again = bought("again", on)
+    announced(on)
+    counts = counted(on)
+    on.replay(again)
+    on.walk(undo.start(on.hub, run.id, now=on.clock(), actor="test"))
+    assert on.rows("SELECT id, inbox FROM timeline") == [("e1", again)]
+    assert counted(on) == counts
+    sound(on)
+
+
+def test_without_pruning_an_event_of_any_age_is_taken_and_withdrawn(on: Stage) -> None:
+    event = TimelineEvent(record=REF, name="born", id="e1", at=datetime(1949, 5, 1, tzinfo=UTC))
+    id_ = on.tell("shop", customer("cus_1", 1), event, received=on.now, key="born")
+    assert on.count_of("timeline") == 1
+    on.mapping.silent = {"born"}
+    on.replay(id_)
+    assert (on.count_of("timeline"), counted(on)) == (0, [])
+
+
+@pytest.mark.parametrize("erased", [False, True])
+def test_an_event_that_is_too_old_to_be_taken_makes_nobody(on: Stage, erased: bool) -> None:
+    """Nor where a refusal, which locks the records of its batch by making them, goes before."""
+    told(on)
+    if erased:
+        on.tell("app", user("5", 5), received=on.now)
+        erase(on.hub, "5", now=on.clock(), actor="test")
+    announced(on)
+    before, held = on.digest(), on.count_of("records")
+    old = TimelineEvent(record=RecordRef("customer", "cus_9"), name="bought", id="e9", at=at(2))
+    id_ = on.say("shop", old, plan("p1", "cus_1", 5, 3), received=on.now)
+    on.say("app", happened("e8", "bought", 2, of="8"), user("1", 1, "a@x.example", plan="gold"), received=on.now)
+    if erased:
+        on.say("app", user("5", 5), received=on.now)
+    assert on.apply().skipped == erased
+    assert (on.digest(), on.count_of("records")) == (before, held)
+    assert on.count_of("readbacks", "source_id = 'cus_9'") == 0
+    on.replay(id_)
+    assert (on.inbox(id_)["state"], on.digest()) == ("done", before)
+
+
+NINTH = RecordRef("customer", "cus_9")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        customer("cus_9", 400 * DAY),
+        plan("p9", "cus_9", 5, 400 * DAY),
+        Consent(act="opt_out", record=NINTH, at=at(400 * DAY)),
+        Link(a=RecordRef("customer", "cus_8"), b=NINTH, at=at(400 * DAY)),
+        TimelineEvent(record=NINTH, name="bought", id="late", at=at(369 * DAY)),
+    ],
+    ids=["fact", "owner", "consent", "link", "event"],
+)
+def test_what_else_names_a_record_lets_it_stand(on: Stage, said: Statement) -> None:
+    told(on)
+    announced(on)
+    old = TimelineEvent(record=NINTH, name="bought", id="e9", at=at(2))
+    on.tell("shop", old, said, received=on.now)
+    assert on.count_of("records", "source_id = 'cus_9'") == 1
+    assert on.count_of("timeline", "id = 'e9'") == 0
+    sound(on)
+
+
+def test_an_old_event_of_whoever_was_erased_is_refused(on: Stage) -> None:
+    told(on)
+    announced(on)
+    erase(on.hub, "1", now=on.clock(), actor="test")
+    id_ = on.tell("app", happened("e7", "bought", 3), received=on.now)
+    assert (on.inbox(id_)["state"], on.inbox(id_)["body"], on.inbox(id_)["reason"]) == ("skipped", b"", ERASED)
+    assert on.people() == []
+
+
+def test_no_row_gets_the_number_of_one_that_was_pruned(on: Stage) -> None:
+    """What a row said goes by its number: a second try of another one would take it back."""
+    told(on)
+    (last,) = on.rows("SELECT max(id) FROM inbox")[0]
+    pass_days(on, 200)
+    all_of(prune.deliveries, on)
+    assert on.count_of("inbox") == 0
+    new = [on.tell("app", user("9", number), received=on.now) for number in range(len(DATED))]
+    assert min(new) > last
+    stands = [on.count_of(table) for table in ("facts", "links", "timeline", "counters", "consent")]
+    before = on.digest()
+    on.replay(*new)
+    assert (on.digest(), [on.count_of(table) for table in ("facts", "links", "timeline", "counters", "consent")]) == (
+        before, stands,
+    )  # fmt: skip
+
+
+def test_deliveries_that_are_forgotten_between_two_looks_are_passed_over(
+    on: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(on)
+    pass_days(on, 200)
+    look = traces.told
+
+    def forgotten_before(connection: Connection, ids: Iterable[int]) -> list[Body]:
+        with on.hub.store.write() as other:
+            inbox.remove(other, list(ids)[:1])
+        with on.hub.store.read() as fresh:  # as PostgreSQL shows it: each statement sees what is committed
+            return look(fresh, ids)
+
+    monkeypatch.setattr(traces, "told", forgotten_before)
+    all_of(prune.deliveries, on)
+    assert on.count_of("inbox") == 0
 
 
 def test_whoever_was_pruned_can_be_erased(on: Stage) -> None:

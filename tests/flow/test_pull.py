@@ -71,6 +71,15 @@ def test_a_second_walk_writes_nothing(hub: Hub, clock: Clock) -> None:
     assert inbox_states(hub) == before
 
 
+def test_a_second_walk_over_opt_outs_writes_nothing(hub: Hub, clock: Clock, vendor: Vendor) -> None:
+    vendor.put("cus_01", unsubscribed=True, changed=clock.at)
+    assert resync(hub, clock).changed == CUSTOMERS
+    again = resync(hub, clock)
+    assert (again.scanned, again.admitted, again.unchanged) == (CUSTOMERS, 0, CUSTOMERS)
+    vendor.put("cus_02", unsubscribed=True, changed=clock.at)
+    assert resync(hub, clock).admitted == 1
+
+
 def test_only_what_changed_is_admitted(hub: Hub, clock: Clock, vendor: Vendor) -> None:
     resync(hub, clock)
     vendor.put("cus_07", plan="pro")

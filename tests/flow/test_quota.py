@@ -13,6 +13,7 @@ import pytest
 from tests.flow.small_vendor import Clock, Vendor, hub_of
 
 from upkept.contract import Retryable
+from upkept.flow import runs
 from upkept.flow.context import PATIENCE, VendorContext
 from upkept.flow.hub import Hub
 from upkept.registry import Connection
@@ -20,6 +21,8 @@ from upkept.store import quotas, tokens
 from upkept.store.engine import Store, open_store
 
 RATE = 50.0
+GONE = 4194305
+"""Above every process id there can be."""
 
 
 def limited(rate: float = RATE, slots: int = 2) -> Connection:
@@ -143,6 +146,22 @@ def test_the_slot_of_a_dead_worker_comes_free(store: Store, tmp_path: Path) -> N
         held.__exit__(None, None, None)  # the first holder must not give back what is not its own
         with pytest.raises(Retryable), context.slot():
             pass
+
+
+def test_the_slot_of_a_killed_process_of_this_machine_is_free_at_once(store: Store, tmp_path: Path) -> None:
+    clock = Clock(tick=0)
+    context = VendorContext(hub_of(store, tmp_path), limited(slots=1), clock, clock.sleep)
+    here = runs.holder().rpartition(":")[0]
+    for who, free in ((f"{here}:{GONE}", True), (f"another-machine:{GONE}", False), (runs.holder(), False)):
+        with store.write() as connection:
+            assert quotas.take_slot(connection, "small:1", limit=1, holder=f"ab12@{who}", now=clock())
+        if free:
+            with context.slot():
+                pass
+        else:
+            with pytest.raises(Retryable, match="concurrent"), context.slot():
+                pass
+        clock.pass_seconds(121)
 
 
 def test_a_token_is_shared_sealed_and_forgotten_before_it_expires(store: Store, tmp_path: Path) -> None:

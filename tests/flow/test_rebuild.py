@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,16 @@ def test_whatever_is_spoilt_is_found_and_put_right(on: Stage, what: str) -> None
 
 
 def test_a_part_s_own_fields_are_shown_under_names_that_people_know(on: Stage) -> None:
-    on.run("UPDATE records SET head = replace(head, '[5,', '[6,') WHERE source_id = 'plan_1'")
+    on.run("UPDATE records SET head = replace(head, ':5}', ':6}') WHERE source_id = 'plan_1'")
     found = next(one for one in on.differences() if one.what == "head")
     assert (found.stored, found.rebuilt) == ({"amount_a_month": 6}, {"amount_a_month": 5})
+
+
+def test_a_label_that_is_another_field_s_name_hides_nothing(on: Stage) -> None:
+    on.tell("shop", replace(plan("plan_1", "cus_1", 5, 8), fields={"_a": 5, "amount_a_month": 7}))
+    on.run("UPDATE records SET head = replace(head, ':5,', ':6,') WHERE source_id = 'plan_1'")
+    found = next(one for one in on.differences() if one.what == "head")
+    assert (found.stored, found.rebuilt) == ({"_a": 6}, {"_a": 5})
 
 
 def _people(on: Stage) -> list[tuple[Any, ...]]:

@@ -381,3 +381,13 @@ def _statements(on: Stage, id_: int) -> int:
     finally:
         event.remove(on.hub.store.engine, "before_cursor_execute", note)
     return len(seen)
+
+
+def test_holders_of_an_address_that_links_nobody_lose_what_it_was_opted_in_with(on: Stage) -> None:
+    """A role box is near to no record, and bound by what is said of it all the same."""
+    on.tell("app", user("7", 1, "noreply@x.example"), user("8", 1, "noreply@x.example"))
+    id_ = on.tell("shop", replace(WANTS, address="noreply@x.example"))
+    assert (on.consent("7"), on.consent("8")) == ("subscribed", "subscribed")
+    replay(on, id_, silent=True)
+    assert (on.consent("7"), on.consent("8")) == ("unknown", "unknown")
+    assert on.differences() == []

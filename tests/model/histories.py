@@ -13,6 +13,9 @@ element repeated any number of times, must give the same store. The elements:
     An erasure at `at`: tombstones for these record keys and for these (kind, key) identifiers, which are all that the
     records had stated so far. What an erasure covers is decided once, when it is made, and stays that in any replay.
 
+    Nobody knows any more what an erased record held, so an opt-out of it that names no address binds its addresses
+    only if it comes before. The order counts there, and a history that erases has no such opt-out.
+
 Record keys are tuples (connection, type, id). All times lie on at most 40 distinct seconds, so ties abound. The
 connections are `CONNECTIONS`; `bill` has parts (`plan`), `summarize` and `combine`; `SURVIVES` names what outlives a
 vendor delete. Each part names its owner at least once, in whichever fact that may be.
@@ -20,10 +23,10 @@ vendor delete. Each part names its owner at least once, in whichever fact that m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from upkept.contract import (
     LOWERING_ACTS,
@@ -40,6 +43,7 @@ from upkept.contract import (
     Whole,
 )
 
+T = TypeVar("T")
 Key = tuple[str, str, str]
 
 CONNECTIONS = ("bill", "mail", "crm", "app", "api", "csv", "rules")
@@ -113,7 +117,7 @@ def history(seed: int) -> History:
     return _Story(Random(seed)).tell()
 
 
-def arrivals(original: History, random: Random) -> History:
+def arrivals(original: Sequence[T], random: Random) -> list[T]:
     """One way in which a history may arrive: any order, some elements repeated, some stretch replayed."""
     arrived = list(original)
     random.shuffle(arrived)
@@ -182,12 +186,14 @@ class _Story:
         self.parts = {f"plan_{n}": random.choice(self.records) for n in range(3)}
         self.owned: set[str] = set()
         self.told: History = []
+        self.erases = False
 
     def tell(self) -> History:
         kinds: list[Callable[[], Element | None]] = [self._fact] * 10
         kinds += [self._part, self._part, *[self._consent] * 4, self._link, self._event, self._merge, self._cut]
         if self.random.random() < 0.3:
             kinds += [self._erase]
+            self.erases = True
         for _ in range(self.random.randrange(6, 31)):
             element = self.random.choice(kinds)()
             if element is not None:
@@ -295,6 +301,8 @@ class _Story:
             "reason": random.choice(("", "asked by phone")) if act == "lift" else "",
             "evidence": random.choice(("", "form 9", "form 9")),
         }
+        if self.erases and act in LOWERING_ACTS and options["record"] is not None and options["verified"]:
+            options["address"] = options["address"] or self.addresses[0]
         return self._say(connection, lambda at: Consent(at=at, **options))
 
     def _link(self) -> Say | None:

@@ -6,7 +6,7 @@ it, and the real store, with the reference model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from tests.model.histories import FIRST_PARTY, SURVIVES, Cut, Element, Erase, Merge, combine, summarize
 
 from upkept.contract import Consent, Fact, Link, Part, RecordRef, Summary, TimelineEvent, Whole
-from upkept.people.consent import ConsentFact, admit_consent, decide, subjects
+from upkept.people.consent import ConsentFact, admit_consent, decide, holder, implied, subjects
 from upkept.people.derive import RecordView, derive
 from upkept.people.erasure import Tombstone, refused, tombstones
 from upkept.people.facts import Admitted, admin_link, admit, admit_link, canonical, decode, encode
@@ -206,4 +206,11 @@ class Hub:
 
     def _binding(self, records: list[RecordView]) -> list[ConsentFact]:
         bound = set(subjects([r.key for r in records], [i for r in records for i in r.intervals], hashed))
-        return [c for c in self.consents.values() if (c.subject_kind, c.subject) in bound]
+        return [c for c in (*self.consents.values(), *self._implied()) if (c.subject_kind, c.subject) in bound]
+
+    def _implied(self) -> Iterator[ConsentFact]:
+        by_holder = {holder(key, hashed): head.claims for key, head in self.heads.items()}
+        for one in self.consents.values():
+            if one.subject_kind == "holder":
+                for _, fact in implied([one], by_holder.get(one.subject, ()), hashed):
+                    yield fact

@@ -32,6 +32,7 @@ Doc = dict[str, Any]
 
 MAX = {"last_seen_at"}
 MIN = {"signed_up_at"}
+LOWERING = {"opt_out", "complaint", "block"}
 FIVE_MINUTES = 5 * 60 * 1_000_000
 
 
@@ -53,6 +54,7 @@ def people(history: History, *, enforced: bool = False) -> list[Doc]:
     standing |= {s["record"] for s in consents if s["record"]}
     standing |= {happened_to(e) for e in history if isinstance(e, Say) and isinstance(e.statement, TimelineEvent)}
     records = {key: record(key, facts) for key in standing - parts - erased}
+    consents += [one for s in consents if s["unnamed"] and s["record"] in records for one in meant(s, records)]
     groups, targets = components(records, links, enforced=enforced)
     found = [
         {
@@ -333,10 +335,21 @@ def consents_of(history: History) -> list[Doc]:
                 "qualified": c.qualified and c.verified and bool(c.evidence),
                 "lifts": c.act == "lift" and c.verified and bool(c.reason),
                 "address": address,
+                "unnamed": c.act in LOWERING and c.verified and address is None and c.record is not None,
                 "record": (said.connection, c.record.type, c.record.id) if c.record else None,
             }
         )
     return found
+
+
+def meant(said: Doc, records: dict[Key, Doc]) -> list[Doc]:
+    """R9: an opt-out that names no address is of those its record held then or later, else of the last before."""
+    held = [i for i in records[said["record"]]["held"] if i["kind"] == "email" and i["verified"]]
+    before = [i for i in held if i["start"] <= said["at"]]
+    found = [i for i in held if i["end"] is None or i["end"] >= said["at"]]
+    if before and not any(i in found for i in before):
+        found += [i for i in before if not any(other["end"] > i["end"] for other in before)]
+    return [{**said, "address": i["value"], "record": None} for i in found]
 
 
 def consent(records: list[Doc], consents: list[Doc], topic: str) -> str:

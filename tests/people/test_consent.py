@@ -163,9 +163,12 @@ def bound(connection: str = "mail", **options: Any) -> list[tuple[str, str]]:
 
 def test_an_opt_out_binds_the_address_and_the_record() -> None:
     both = [("address", "ann@x.example"), ("record", "mail\x1fmember\x1fl/1")]
+    holder = ("holder", "mail\x1fmember\x1fl/1")
     assert bound(act="opt_out", record=MEMBER, address="Ann@X.example") == both
     assert bound(act="opt_out", address="Ann@X.example") == both[:1]
-    assert bound(act="opt_out", record=MEMBER, address="n/a") == both[1:]
+    assert bound(act="opt_out", record=MEMBER, address="n/a") == [*both[1:], holder]
+    assert bound(act="opt_out", record=MEMBER) == [*both[1:], holder]
+    assert bound(act="opt_out", record=MEMBER, verified=False) == bound(act="opt_in", record=MEMBER) == both[1:]
     assert bound(act="opt_out", address="n/a") == []
     assert bound(act="opt_out", channel="sms", address="+353 1 234 5678") == [("address", "+35312345678")]
 

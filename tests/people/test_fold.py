@@ -174,9 +174,9 @@ def test_what_says_nothing_new_changes_no_value(facts: list[AdmittedFact], doc: 
         assert {n: c.since for n, c in after.cells.items()} == {n: c.since for n, c in head.cells.items()}
 
 
-@given(DOCS, DOCS, st.integers(0, 1), st.integers(0, 1))
-def test_a_tie_is_seen_from_either_side(a: dict[str, Any], b: dict[str, Any], x: int, y: int) -> None:
-    one, other = stated(5, a, sequence=x), stated(5, b, sequence=y)
+@given(DOCS, DOCS, st.integers(0, 1), st.integers(0, 1), st.integers(0, 2), st.integers(0, 2))
+def test_a_tie_is_seen_from_either_side(a: dict[str, Any], b: dict[str, Any], x: int, y: int, k: int, j: int) -> None:
+    one, other = stated(5, a, sequence=x, kind=k), stated(5, b, sequence=y, kind=j)
     assert conflicts(fold([one]), other) == conflicts(fold([other]), one)
 
 
@@ -188,9 +188,17 @@ def test_only_a_tie_that_differs_asks_for_a_read_back_and_a_read_back_settles_it
     assert not conflicts(head, fields(5, {"city": "Cork"}))
     assert not conflicts(head, fields(6, {"name": "Bob"}))
     assert not conflicts(head, created)
-    assert not conflicts(head, fields(5, {"name": "Bob"}, kind=2))
-    read = fold([created, fields(5, {"name": "Bob"}, kind=2)])
+    assert not conflicts(head, fields(7, {"name": "Bob"}, kind=2))
+    read = fold([created, fields(7, {"name": "Bob"}, kind=2)])
     assert not conflicts(read, fields(5, {"name": "Cy"}, sequence=2))
+
+
+def test_a_reading_and_what_happened_in_its_second_tie_in_either_order() -> None:
+    """A walk reads a record at the start of a second and its vendor changes it at the end: the change is the truth."""
+    read, changed = fields(5, {"name": "Ann"}, kind=2), fields(5, {"name": "Bob"})
+    assert conflicts(fold([read]), changed)
+    assert conflicts(fold([changed]), read)
+    assert conflicts(fold([read]), fields(5, {"name": "Cy"}, kind=2)), "two readings of one second"
 
 
 def test_only_a_late_change_older_than_the_walk_asks_for_a_read_back() -> None:

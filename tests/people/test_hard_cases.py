@@ -199,7 +199,7 @@ def test_created_and_updated_in_one_second_in_either_order() -> None:
     assert person["person"]["attributes"] == {"name": "New", "city": "Cork"}
     for first, second in ((created, updated), (updated, created)):
         assert conflicts(fold([admitted(first)]), admitted(second)), "one read-back is due"
-    read = fact("bill:customer:cus_9", 5, kind=FactKind.READ_BACK, name="Newest", snapshot=True)
+    read = fact("bill:customer:cus_9", 7, kind=FactKind.READ_BACK, name="Newest", snapshot=True)
     [settled] = people(created, updated, read)
     assert settled["person"]["name"] == "Newest"
     assert not conflicts(fold([admitted(created), admitted(updated)]), admitted(read))

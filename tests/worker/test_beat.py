@@ -22,6 +22,7 @@ from upkept.flow import sweep
 from upkept.flow.bells import Bell
 from upkept.flow.hub import Hub
 from upkept.flow.opening import policies
+from upkept.flow.runs import holder
 from upkept.keys import ensure_keys
 from upkept.registry import Connection
 from upkept.settings import load
@@ -216,6 +217,29 @@ def test_runs_and_readbacks_that_are_due_are_rung(hub: Hub, bells: Bells) -> Non
             runs.claim(connection, one.id, holder="somebody:1", now=clock())
         readbacks.claim(connection, now=clock(), limit=1)
     assert swept(hub, bells) == []
+
+
+def test_a_walk_that_waits_is_offered_a_little_at_a_time_and_hides_nobody(
+    hub: Hub, bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own bells are still to come; offered whole again and again it would fill the queue with what is done."""
+    monkeypatch.setattr(sweep, "LIMIT_OF_BULK", 3)
+    monkeypatch.setattr(sweep, "LIMIT", 4)
+    walk = arrive(hub, *range(8), age=40, lane="bulk")
+    webhook = arrive(hub, 1, age=11)
+    assert set(swept(hub, bells)) == {Bell("bulk", "apply", tuple(walk[:3])), Bell("inbound", "apply", tuple(webhook))}
+    assert swept(hub, bells) == [Bell("bulk", "apply", tuple(walk[3:6]))]
+
+
+def test_a_run_whose_holder_was_killed_is_rung_at_once(hub: Hub, bells: Bells) -> None:
+    with hub.store.write() as connection:
+        run, _ = runs.start(connection, "resync", "till", {"mode": "full"}, clock() - SECOND)
+        runs.claim(connection, run.id, holder=holder(), now=clock())
+    assert swept(hub, bells) == []
+    gone = f"{holder().rpartition(':')[0]}:4194305"  # above every pid there can be
+    with hub.store.write() as connection:
+        connection.execute(tables.runs.update().values(holder=gone))
+    assert swept(hub, bells) == [Bell("outbound", "run", (run.id,))]
 
 
 def test_a_slot_is_claimed_once_by_any_number_of_clocks(hub: Hub) -> None:

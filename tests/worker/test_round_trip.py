@@ -9,10 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import redis
 from kombu import Connection
 from tests.till.site import Site, delivery, event, process, rabbitmq_alone, wait_for
 
 from upkept import broker
+from upkept.flow.bells import Bell
+from upkept.queue import Ringer
 from upkept.store import jobs
 from upkept.store.engine import open_store
 
@@ -90,6 +93,24 @@ def test_a_post_is_applied_and_a_thin_one_fetched(site: Site) -> None:
 
     assert [site.stop(name, 40) for name in ("worker", "courier", "web")] == [0, 0, 0]
     assert "Traceback" not in site.log("web") + site.log("courier")
+
+
+def test_steps_of_a_walk_follow_each_other_without_long_rests(
+    with_tables: Callable[[str], str], tmp_path: Path
+) -> None:
+    """While one runs the worker does not listen to `bulk`; it must not rest for a second after each."""
+    site = Site(tmp_path / "home", with_tables("sqlite"), "")
+    with process(broker.command(site.settings)):
+        wait_for(lambda: broker.answers(site.settings.broker_socket))
+        client = redis.Redis(unix_socket_path=str(site.settings.broker_socket))
+        Ringer(site.settings.effective_broker_url).ring([Bell("bulk", "apply", (number,)) for number in range(1, 41)])
+        try:
+            site.start("worker")
+            wait_for(lambda: client.llen("upkept:bulk") < 40, 60)
+            wait_for(lambda: client.llen("upkept:bulk") == 0, 25)
+        finally:
+            site.end()
+            client.close()
 
 
 def _heard(site: Site, name: str) -> bool:

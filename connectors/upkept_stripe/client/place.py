@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from upkept.contract import Permanent, Retryable
+from upkept.contract import Permanent, cursors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Place:
 
     Times are unix seconds on Stripe's clock: `begun` when the pull began, `since` the start of an incremental one,
     `oldest` the birth of the account (for the estimate), `until` a creation time to go on from when `after` is gone.
-    `seen` counts objects of the whole pull, `pages` those of this stage; `mark` is Brent's, see `advanced`.
+    `seen` counts objects of the whole pull, `pages` those of this stage; `mark` is Brent's, see `cursors.onward`.
     `without` names list parameters this server does not know.
     """
 
@@ -35,18 +35,10 @@ class Place:
     without: tuple[str, ...] = ()
 
     def advanced(self, last: str, *, objects: int, endpoint: str) -> Place:
-        """After a page that ends in `last` and has more to come.
-
-        Raises `Retryable` if the list goes round in circles of any length (Brent: keep one id, renew it when the
-        number of pages is a power of two; an id that comes again is a circle).
-        """
-        pages = self.pages + 1
-        if last in (self.after, self.mark):
-            raise Retryable(
-                f"Stripe {endpoint}: the list does not advance (page {pages} ends where an earlier one did); "
-                "the hub asks again; if it persists, look at what stands between the hub and Stripe"
-            )
-        mark = last if pages & (pages - 1) == 0 else self.mark
+        """After a page that ends in `last` and has more to come. Raises `Retryable` if the list goes in circles."""
+        pages, mark = cursors.onward(
+            last, before=self.after, mark=self.mark, pages=self.pages, vendor="Stripe", endpoint=endpoint
+        )
         return replace(self, after=last, pages=pages, mark=mark, seen=self.seen + objects)
 
     def stage_begins(self, stage: str, *, objects: int, group: int = 0) -> Place:

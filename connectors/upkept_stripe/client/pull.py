@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from upkept.contract import Config, Context, Page, Permanent, RawEvent, Retryable
+from upkept.contract import Config, Context, Page, Permanent, RawEvent, Retryable, cursors
 from upkept_stripe.client.api import Account, Answer, ask
 from upkept_stripe.client.errors import Forbidden, NotFound, Refused
 from upkept_stripe.client.place import Place
@@ -58,21 +58,13 @@ def pull(cursor: str | None, config: Account, ctx: Context) -> Iterator[Page]:
 def _beginning(cursor: str | None, ctx: Context) -> Place:
     if cursor is None:
         return Place(stage=STAGES[0])
-    if not cursor.startswith("since:"):
+    since = cursors.since(cursor)
+    if since is None:
         return Place.from_cursor(cursor)
-    since = _time(cursor.removeprefix("since:"))
     if since < ctx.now - EVENTS_KEPT + MARGIN:
         ctx.log.info("stripe keeps events for 30 days; all lists are walked instead", since=since.isoformat())
         return Place(stage=STAGES[0])
     return Place(stage="events", since=int(since.timestamp()))
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Permanent("the start of a pull must be an ISO 8601 time, as in since:2026-11-24T10:00:00Z") from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _step(place: Place, config: Account, ctx: Context) -> tuple[Page, Place | None]:

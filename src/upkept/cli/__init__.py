@@ -12,7 +12,7 @@ import typer
 import upkept
 from upkept.contract import Config, UpkeptError
 
-FAMILIES: Final = ("serve", "check", "connector", "operate", "traffic")
+FAMILIES: Final = ("serve", "check", "connector", "operate", "traffic", "outgoing")
 """Modules of this package; each has `commands`, a Typer app whose commands become `upkept` commands."""
 
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import getpass
 import sys
-from typing import Annotated
+from collections.abc import Collection
+from typing import Annotated, Final
 
 import typer
+
+NOTHING: Final = 4
+"""The exit status of a command that found nothing to act on."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, change nothing.")]
+
+
+def known_state(state: str | None, states: Collection[str]) -> None:
+    """`--state` is one of these, if it was given; else the usage was wrong (status 2)."""
+    if state is not None and state not in states:
+        raise typer.BadParameter(f"{state!r} is none of {', '.join(states)}", param_hint="--state")
 
 
 def actor() -> str:

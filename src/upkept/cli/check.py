@@ -98,10 +98,15 @@ def _inside(settings: Settings, hub: Hub) -> Iterator[Finding]:
             "once your pages sign user ids, set enforce = true under [identity]",
         )
     yield _keys(settings)
-    yield _database(hub)
+    database = _database(hub)
+    yield database
     yield _broker(settings)
     for connection in theirs:
         yield from _credentials(hub, connection)
+        if database.state == "ok":
+            yield from _unseen(hub, connection)
+    if database.state == "ok":
+        yield from _never_walked(hub)
 
 
 def _configuration(settings: Settings, theirs: list[Connection]) -> Finding:
@@ -198,6 +203,24 @@ def _credentials(hub: Hub, connection: Connection) -> Iterator[Finding]:
             yield Finding(about, "warn", warning)
     finally:
         memory.close()
+
+
+def _unseen(hub: Hub, connection: Connection) -> Iterator[Finding]:
+    """Events that it is to be told of and that never happened: most often a name that is written otherwise."""
+    from upkept.store import timeline
+
+    with hub.store.read() as open_store:
+        unseen = sorted(connection.tells - timeline.seen(open_store, connection.tells))
+    for name in unseen:
+        said = f'it is to be told of "{name}", which has not happened to anybody yet'
+        yield Finding(f"connection {connection.name}", "warn", said, "compare it with the names in `upkept explain`")
+
+
+def _never_walked(hub: Hub) -> Iterator[Finding]:
+    from upkept.flow import nightly
+
+    for name in nightly.never_walked(hub):
+        yield Finding(f"connection {name}", "warn", nightly.NEVER_WALKED, nightly.cure_of(name))
 
 
 def _show(finding: Finding) -> None:

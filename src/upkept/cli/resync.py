@@ -158,12 +158,13 @@ def _dry_run(hub: Hub, connection: Connection, since: int | None, *, as_json: bo
         else:
             print_lines(_told(hub, connection, found))
     if as_json:
+        labels = hub.labels(connection.name, {d.field for d in differences})
         print_json({
             "connection": connection.name, "dry_run": True, "scanned": scanned, "would_change": news,
             "unchanged": scanned - news,
             "differences": [
                 {"record": d.record, "type": d.type, "id": d.source_id, "new": d.new,
-                 "field": hub.label(connection.name, d.field), "ours": d.ours, "theirs": d.theirs}
+                 "field": labels[d.field], "ours": d.ours, "theirs": d.theirs}
                 for d in differences
             ],
         })  # fmt: skip
@@ -223,10 +224,10 @@ def _untold(differences: list[Difference], told: set[tuple[str, str]]) -> Iterat
 def _told(hub: Hub, connection: Connection, differences: list[Difference]) -> Iterator[str]:
     """A line for each field that differs, and one for each new record."""
     new: set[str] = set()
+    labels = hub.labels(connection.name, {one.field for one in differences})
     for one in differences:
         if not one.new:
-            field = hub.label(connection.name, one.field)
-            yield f"{one.type} {one.source_id}  {field}: {_value(one.ours)} -> {_value(one.theirs)}"
+            yield f"{one.type} {one.source_id}  {labels[one.field]}: {_value(one.ours)} -> {_value(one.theirs)}"
         elif one.record not in new:
             new.add(one.record)
             yield f"{one.type} {one.source_id}  is new"

@@ -10,9 +10,11 @@ from rich.markup import escape
 
 from upkept.cli.follow import as_json, clock, moment, worker_lives
 from upkept.cli.output import print_table, shown_url
+from upkept.flow import nightly
 from upkept.flow.hub import Hub
 from upkept.settings import RESERVED, Settings
-from upkept.store import alerts, connections, inbox, pruning, readbacks, runs
+from upkept.store import alerts, connections, inbox, outbox, pruning, readbacks, runs
+from upkept.store.runs import Run
 
 BROKER_SECONDS: Final = 2
 
@@ -27,7 +29,10 @@ def standing(hub: Hub) -> dict[str, Any]:
         unresolved = alerts.unresolved(open_store)
         under_way = [run for run in runs.listed(open_store, limit=20) if run.open]
         last = {name: runs.latest(open_store, name) for name in hub.connections}
+        walks = {name: runs.latest_walk(open_store, name, state="complete") for name in hub.connections}
         pruned = pruning.counts(open_store)
+        owed = outbox.standing(open_store)
+    never_walked = nightly.never_walked(hub)
     oldest: dict[str, int] = {}
     for name, state, _, received_at in counts:
         if state != "dead":
@@ -46,7 +51,9 @@ def standing(hub: Hub) -> dict[str, Any]:
             "lag_seconds": round((now - oldest[name]) / 1_000_000, 1) if name in oldest else 0.0,
             "waiting": sum(row[2] for row in counts if row[0] == name and row[1] != "dead"),
             "dead": sum(row[2] for row in counts if row[0] == name and row[1] == "dead"),
+            "drift": _drift(walks[name]), "never_walked": name in never_walked,
             "read_backs": waiting.get(name, 0),
+            "owed": owed.get((name, "new"), 0), "owed_dead": owed.get((name, "dead"), 0),
         })  # fmt: skip
     return {
         "connections": found,
@@ -63,19 +70,33 @@ def standing(hub: Hub) -> dict[str, Any]:
     }
 
 
+def _drift(walk: Run | None) -> dict[str, Any] | None:
+    """What the last comparison of everything found: how many objects, how many that differed, how many it put right."""
+    if walk is None:
+        return None
+    differing = walk.changed + walk.failed + walk.missing
+    return {"at": moment(walk.finished_at), "sampled": walk.scanned, "differing": differing, "repaired": walk.changed}
+
+
 def show(report: dict[str, Any]) -> None:
     """The same for people."""
-    columns = ("connection", "connector", "pulled", "walked", "waiting", "dead", "lag", "state")
+    columns = ("connection", "connector", "pulled", "walked", "waiting", "dead", "owed", "lag", "state")
     rows = [
         (
             one["name"], one["connector"], one["pulled_at"] or "never", one["walked_at"] or "never",
-            f"{one['waiting']:,}", f"{one['dead']:,}", f"{one['lag_seconds']:,.0f} s",
+            f"{one['waiting']:,}", f"{one['dead']:,}", f"{one['owed']:,}", f"{one['lag_seconds']:,.0f} s",
             "paused" if one["paused"] else (one["last_run"] or {}).get("state", ""),
         )
         for one in report["connections"]
     ]  # fmt: skip
     print_table(columns, rows, empty="no connection yet; write one into upkept.toml")
     console = Console(soft_wrap=True, highlight=False)
+    for one in report["connections"]:
+        if drift := one["drift"]:
+            found = "{sampled:,} compared, {differing:,} differed, {repaired:,} put right".format(**drift)
+            console.print(f"{one['name']}: {found} ({drift['at']})")
+        if one["never_walked"]:
+            console.print(f"{one['name']}: {nightly.NEVER_WALKED}; {nightly.cure_of(one['name'])}")
     for run in report["runs"]:
         of = f" of about {run['total']:,}" if run["total"] else ""
         console.print(f"run {run['id']} ({run['connection']}) is {run['state']}: scanned {run['scanned']:,}{of}")
@@ -84,10 +105,12 @@ def show(report: dict[str, Any]) -> None:
         console.print("pruned so far: {deliveries:,} deliveries, {events:,} events".format(**report["pruned"]))
     if report["dead"]:
         console.print(f"{report['dead']:,} dead rows; see: upkept inbox --state dead")
+    if refused := sum(one["owed_dead"] for one in report["connections"]):
+        console.print(f"{refused:,} dead pushes; see: upkept outbox --state dead")
     for alert in report["alerts"]:
         console.print(f"[bold red]alert[/bold red] {escape(alert['connection'])}: {escape(alert['message'])}")
         console.print(f"      cure: {escape(alert['cure'])}")
-    if not report["alerts"]:
+    if not report["alerts"] and not any(one["never_walked"] for one in report["connections"]):
         console.print("nothing waits for you")
 
 

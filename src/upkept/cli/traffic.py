@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from upkept.cli import complain, resync
-from upkept.cli.acting import DryRun, Json, Yes, actor, agreed
+from upkept.cli.acting import NOTHING, DryRun, Json, Yes, actor, agreed, known_state
 from upkept.cli.context import opened_hub
 from upkept.cli.output import print_json, print_lines, print_table
 from upkept.contract import Config
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 commands.add_typer(resync.commands)
 
-NOTHING: Final = 4
-"""The exit status of a command that found nothing to act on."""
+
+STATES: Final = ("new", "claimed", "done", "skipped", "dead", "given_up")
+"""Of a delivery."""
 
 OfConnection = Annotated[str | None, typer.Option("--connection", help="Only of this connection.")]
 
@@ -61,7 +62,7 @@ def status(as_json: Json = False) -> None:
 
 @commands.command()
 def inbox(
-    state: Annotated[str | None, typer.Option(help="new, claimed, done, skipped, dead or given_up.")] = None,
+    state: Annotated[str | None, typer.Option(help=f"{', '.join(STATES[:-1])} or {STATES[-1]}.")] = None,
     connection: OfConnection = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 100,
     as_json: Json = False,
@@ -70,7 +71,7 @@ def inbox(
     from upkept.cli.follow import moment
     from upkept.store import inbox as stored
 
-    _known_state(state)
+    known_state(state, STATES)
     with opened_hub() as hub, hub.store.read() as open_store:
         rows = stored.listed(open_store, state=state, connection_name=connection, limit=limit)
     found = [
@@ -97,7 +98,7 @@ def replay(
     """Work on rows again, after a fix. Status 4 if there are none, 1 if one is dead again."""
     if bool(ids) == bool(state):
         raise typer.BadParameter("name rows by id, or all of a state with --state dead", param_hint="ID…")
-    _known_state(state)
+    known_state(state, STATES)
     with opened_hub() as hub:
         counts = _replayed(hub, ids or [], state, connection)
     if not counts:
@@ -171,9 +172,9 @@ def _replayed(hub: Hub, ids: list[int], state: str | None, connection: str | Non
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         with hub.store.read() as open_store:
-            thin = stored.thin(open_store, batch)
-        ring(hub, [Bell("inbound", "apply", tuple(row for row in batch if row not in set(thin)))])
-        ring(hub, [Bell("outbound", "fetch", tuple(thin))])
+            thin = {row for waiting in stored.thin(open_store, batch).values() for row in waiting}
+        ring(hub, [Bell("inbound", "apply", tuple(row for row in batch if row not in thin))])
+        ring(hub, [Bell("outbound", "fetch", tuple(sorted(thin)))])
         with hub.store.read() as open_store:
             ended = stored.states(open_store, batch)
         for _, became in ended:
@@ -185,12 +186,6 @@ def _replayed(hub: Hub, ids: list[int], state: str | None, connection: str | Non
             alarm.settle(hub, f"fetch:{name}", now=clock())
             alarm.settle(hub, alarm.dead_key(name), now=clock())
     return counts
-
-
-def _known_state(state: str | None) -> None:
-    known = ("new", "claimed", "done", "skipped", "dead", "given_up")
-    if state is not None and state not in known:
-        raise typer.BadParameter(f"{state!r} is none of {', '.join(known)}", param_hint="--state")
 
 
 def _run_row(run: Run) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from upkept.cli import complain
-from upkept.cli.acting import DryRun, Json, Yes, actor, agreed
+from upkept.cli.acting import NOTHING, DryRun, Json, Yes, actor, agreed
 from upkept.cli.context import opened_hub
 from upkept.cli.output import print_json, print_lines
 from upkept.contract import UpkeptError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-NOTHING: Final = 4
 INTERRUPTED: Final = 130
 SHOWN: Final = 50
 """Differences printed for people; --json prints them all."""

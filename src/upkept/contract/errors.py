@@ -3,6 +3,7 @@
     UpkeptError
     +- Rejected     the sender: not authentic or unreadable; answered 401 or 400, nothing stored
     +- Skipped      nobody: understood, not for us; the inbox row says why
+       +- Gone      the hub: a push found no such record; it is read back, and told again if it is there
     +- Retryable    the hub: it may succeed later (`after` seconds if the vendor said so)
     +- Permanent    an engineer: this input never succeeds; dead letter, `upkept replay` after a fix
     +- Config       the operator: a key, scope or setting; the connection pauses and says so
@@ -33,6 +34,10 @@ class Skipped(UpkeptError):
     def __init__(self, message: str, *, kind: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class Gone(Skipped):
+    """A push met no such record: it was deleted or merged there, or this account does not show it."""
 
 
 class Retryable(UpkeptError):

@@ -33,8 +33,12 @@ Said = Scalar | Withdrawn
 
 
 class FactKind(IntEnum):
-    """How a fact was learnt; the higher wins a tie of times (SEMANTICS R3)."""
+    """How a fact was learnt; the higher wins a tie of times (SEMANTICS R3).
 
+    `ANSWER` is the hub's own: what a vendor answered to a push. A connector never says so.
+    """
+
+    ANSWER = -1
     IMPORT = 0
     EVENT = 1
     READ_BACK = 2
@@ -55,12 +59,16 @@ class Fact:
     `snapshot` says the event shows the whole object, so an unchanged value is no news (R5).
     `deleted` is True for a vendor delete, False for "it stood at that time", None for silence.
     `claims` are identifiers (`email`, `user_id`, `phone`) the record holds from now on; None ends one.
-    `observed_at` None means the vendor gives no time: the inbox's `received_at` is taken.
+    `mails` says, by topic (`*` is everything), whether the vendor would mail this record as it is; no consent follows
+    from it. A vendor that would, though it was told of an opt-out, is told again.
+    `observed_at` None means the vendor gives no time: the inbox's `received_at` is taken. `ours`: the vendor says that
+    the hub's own account changed it last, so what differs from what was pushed is the vendor's form of it (R6).
     """
 
     record: RecordRef
     fields: Mapping[str, Said] = field(default_factory=dict)
     claims: Mapping[str, str | None] = field(default_factory=dict)
+    mails: Mapping[str, bool] = field(default_factory=dict)
     observed_at: datetime | None = None
     sequence: int = 0
     kind: FactKind = FactKind.EVENT
@@ -69,6 +77,7 @@ class Fact:
     deleted: bool | None = None
     verified: bool = True
     makes_user: bool = False
+    ours: bool = False
 
 
 ConsentAct = Literal[
@@ -143,12 +152,16 @@ class RawEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A webhook request as it came: raw bytes, header names in lower case, the path token if any."""
+    """A webhook request as it came: raw bytes, header names in lower case, the path token if any.
+
+    `received_at` is set by the hub.
+    """
 
     body: bytes
     headers: Mapping[str, str]
     method: str = "POST"
     token: str = ""
+    received_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,17 +28,20 @@ class Answer:
 
 def answer(status: int, document: object, *, closes: bool = False, retry_after: float | None = None) -> Answer:
     """One line of JSON; `retry_after` in seconds, rounded up."""
-    body = orjson.dumps(document)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    made = plain(status, "application/json", orjson.dumps(document))
+    headers = made.start["headers"]
     if retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, ceil(retry_after))))
     if closes:
         headers.append((b"connection", b"close"))
-    return Answer(
-        {"type": "http.response.start", "status": status, "headers": headers},
-        {"type": "http.response.body", "body": body},
-        closes,
-    )
+    return Answer(made.start, made.body, closes)
+
+
+def plain(status: int, content_type: str, body: bytes) -> Answer:
+    """These bytes."""
+    headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+    start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+    return Answer(start, {"type": "http.response.body", "body": body})
 
 
 ACCEPTED = answer(200, {"ok": True})

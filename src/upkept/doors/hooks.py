@@ -18,7 +18,7 @@ import structlog
 from upkept import metrics
 from upkept.contract import Config, Rejected, Request, Retryable
 from upkept.doors import body
-from upkept.doors.answers import ACCEPTED, Answer, Send, later, refused
+from upkept.doors.answers import ACCEPTED, Answer, Send, later, plain, refused
 from upkept.doors.commits import Commits
 from upkept.flow.hub import Hub
 from upkept.flow.receive import Received, receive
@@ -39,6 +39,8 @@ class Hooks:
         self._hub = hub
         self._commits = commits
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        receipts = {name: one.connector.receipt for name, one in hub.connections.items()}
+        self._receipts = {name: plain(200, *receipt) for name, receipt in receipts.items() if receipt is not None}
 
     async def __call__(self, scope: dict[str, Any], receive_: body.Receive, send: Send) -> None:
         name, _, token = scope["path"][len(PREFIX) :].partition("/")
@@ -85,7 +87,7 @@ class Hooks:
         if kept.error is not None:
             return self._not_kept(name, kept.error)
         metrics.accepted(name)
-        return ACCEPTED
+        return self._receipts.get(name, ACCEPTED)
 
     async def _received_apart(self, name: str, token: str, headers: dict[str, str], sent: bytes) -> Received:
         encoding = headers.get("content-encoding", "").strip().lower()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import signal
 from asyncio import TimerHandle, Transport
 from socket import socket
@@ -12,6 +11,7 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from upkept.collector import collect_seldom
 from upkept.doors.app import App, create_app
 from upkept.settings import Settings
 
@@ -78,15 +78,12 @@ def configuration(app: App, settings: Settings) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """Once everything is loaded, it is set apart from the garbage collector: a full collection stops the door for
-    50 ms, and the memory of starting up is given back (14 MB of 113). What is under way is looked at seldom: a burst of
-    requests is no garbage, and looking was a twentieth of the process time."""
+    """Once everything is loaded, the memory of starting up is given back: 14 MB of 113; what is under way is looked
+    at seldom: a burst of requests is no garbage, and looking was a twentieth of the process time."""
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(COLLECT_AFTER)
+        collect_seldom(COLLECT_AFTER)
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)

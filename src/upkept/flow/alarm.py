@@ -9,7 +9,7 @@ import structlog
 
 from upkept.flow.hub import Hub
 from upkept.people.identity import OLDEST_OF_AN_ADDRESS
-from upkept.store import alerts, claims, connections, inbox
+from upkept.store import alerts, claims, connections, inbox, outbox
 from upkept.store.inbox import Claimed, Outcome
 
 log = structlog.get_logger(__name__)
@@ -93,9 +93,24 @@ def shared_addresses(hub: Hub, *, now: int) -> None:
     sound(hub, SHARED_ADDRESS, "", message, cure, now=now)
 
 
+def refused_pushes(hub: Hub, *, now: int) -> None:
+    """The alert about what a destination refused is over when none of it is dead any more."""
+    with hub.store.read() as open_store:
+        standing = [one.connection for one in alerts.unresolved(open_store) if one.key == push_key(one.connection)]
+        refused = {name for name, state in outbox.standing(open_store) if state == "dead"} if standing else set()
+    for name in standing:
+        if name not in refused:
+            settle(hub, push_key(name), now=now, before=now)
+
+
 def dead_key(connection: str) -> str:
     """The key of the alert about deliveries that can never be applied as they are."""
     return f"dead:{connection}"
+
+
+def push_key(connection: str) -> str:
+    """The key of the alert about what a destination refused."""
+    return f"push:{connection}"
 
 
 def read_back_key(connection: str) -> str:

@@ -13,8 +13,8 @@ import structlog
 
 from upkept.contract import Retryable
 from upkept.failpoints import reach
-from upkept.flow import alarm, opt_outs
-from upkept.flow.bells import Bell
+from upkept.flow import alarm, echo, opt_outs
+from upkept.flow.bells import Bell, bells_for
 from upkept.flow.carry import opt_outs_alone
 from upkept.flow.component import TRIES, Unsettled, holding
 from upkept.flow.effect import write
@@ -126,10 +126,12 @@ def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], in
         planned = plan(hub, works)
         with hub.store.write() as connection:
             moment = now()
-            refused = refuse(connection, hub, planned, now=moment)
             leave_out(connection, planned, now=moment)
+            refused = refuse(connection, hub, planned, now=moment)
+            learnt = echo.mark(connection, hub, planned)
             take = opt_outs_alone if works[0].is_void else write
             effect = take(connection, hub, planned, now=moment, also=also)
+            echo.keep(connection, learnt)
             outcomes = [refused.get(w.row.id) or w.end for w in works]
             _count_runs(connection, outcomes, effect.news)
             if not inbox.finish(connection, outcomes):
@@ -144,6 +146,7 @@ def _take_in(hub: Hub, works: list[Work], applied: Applied, now: Callable[[], in
     _count(applied, outcomes)
     applied.changed += len(effect.news)
     applied.people += len(effect.people)
+    applied.bells += tuple(bells_for(((id_, "outbound") for id_ in effect.wished), task="push"))
     applied.clamped += planned.clamped
 
 

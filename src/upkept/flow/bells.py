@@ -14,7 +14,7 @@ IDS_PER_BELL = 200
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """Ring `task` on `queue` with `ids` (inbox ids for apply and fetch, a run's id for run, none for read_back)."""
+    """Ring `task` on `queue` with `ids`: of the inbox for apply and fetch, of the outbox for push, a run's for run."""
 
     queue: Queue
     task: TaskName

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from upkept.flow import component
+from upkept.flow import component, meant
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect
-from upkept.people.consent import record_subject
+from upkept.people.consent import holder, record_subject
 from upkept.people.erasure import FIRST_PARTY, Tombstone, asked, refused
 from upkept.people.identifiers import EMAIL, PHONE
 from upkept.people.values import RecordKey
@@ -49,13 +49,14 @@ def bury(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, beside: 
     stood = records.load(connection, sorted(everything))
     keys = {id_: key for id_, (key, _) in doomed.items()} | {id_: r.key for id_, r in stood.items()}
     parts = {id_ for id_, (_, part) in doomed.items() if part} | {id_ for id_, r in stood.items() if r.part}
+    near |= meant.keep(connection, hub, {r.key: r.head.claims for r in stood.values() if r.head is not None}, now=now)
     held = identifiers_of(connection, everything)
     left = held_by_others(connection, held, everything)
     blank(connection, [*erasure.brought_by(connection, everything), *_hush(connection, hub, keys, held, left)])
     erasure.remove_records(connection, everything)
     claims.forget(connection, held - left)
-    buried = [Tombstone("record", hub.tombstone("record", record_subject(key)), now) for key in keys.values()]
-    tombstones.lay(connection, buried)
+    stones = [Tombstone("record", hub.tombstone("record", record_subject(key)), now) for key in keys.values()]
+    tombstones.lay(connection, stones)
     deletes = [vendor_delete(key) for id_, key in keys.items() if id_ not in parts and key.connection not in RESERVED]
     outbox.write(connection, deletes, now=now)
     return near - everything
@@ -83,6 +84,12 @@ def forbidden(connection: Connection, hub: Hub, held: Mapping[str, Held]) -> set
     }  # fmt: skip
 
 
+def buried(connection: Connection, hub: Hub, parts: Mapping[str, RecordKey]) -> set[str]:
+    """Those of the parts that were erased by name: they go whoever owns them now, or where nobody does."""
+    named = {hub.tombstone("record", record_subject(key)): id_ for id_, key in parts.items()}
+    return {named[stone.subject] for stone in tombstones.about(connection, sorted(named))}
+
+
 def held_by(connection: Connection, stored: Mapping[str, Record]) -> dict[str, Held]:
     """What stored records are judged by."""
     intervals = claims.of(connection, sorted(stored))
@@ -98,7 +105,7 @@ def held_by(connection: Connection, stored: Mapping[str, Record]) -> dict[str, H
 
 def vendor_delete(key: RecordKey) -> Wish:
     """Ask the vendor to delete what was erased here."""
-    return Wish(destination=key.connection, subject=key.id, desired={"type": key.type}, action="delete")
+    return Wish(destination=key.connection, subject=key.id, type=key.type, action="delete")
 
 
 def identifiers_of(connection: Connection, ids: set[str]) -> set[Identifier]:
@@ -141,6 +148,7 @@ def _hush(
 ) -> list[int]:
     """Blank the evidence about these records, and about addresses of theirs that nobody else holds."""
     theirs = [hub.subject("record", record_subject(key)) for key in keys.values()]
+    theirs += [holder(key, hub.subject) for key in keys.values()]
     theirs += [hub.subject("address", value) for kind, value in held - left if kind in (EMAIL, PHONE)]
     shared = [hub.subject("address", value) for kind, value in left if kind in (EMAIL, PHONE)]
     return traces.named(connection, consent.hush(connection, theirs, shared))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from upkept.contract import LOWERING_ACTS
-from upkept.flow import opt_outs, view
+from upkept.flow import meant, opt_outs, view
 from upkept.flow.hub import Hub
 from upkept.flow.opt_outs import OptOut
 from upkept.flow.plan import Plan
@@ -119,11 +119,14 @@ def _bind(
     bereft: Iterable[str] = (),
 ) -> Effect:
     """Put opt-outs in force and derive whom they bind again, under the locks of the effect transaction."""
-    named = [(EMAIL, address) for address in sorted(addresses)]
+    named = {(EMAIL, address) for address in addresses}
+    unnamed = about if any(fact.subject_kind == "holder" for fact, _ in said) else set()
+    named |= claims.ever(connection, unnamed)
     claims.lock(connection, named)
-    wanted = about | claims.holders(connection, named)
-    effect = Effect()
+    wanted = about | claims.holders(connection, sorted(named))
+    effect = Effect(unnamed=unnamed)
     effect.take(connection, {*wanted, *also, *bereft})
+    meant.secured(effect.records, unnamed, named)
     effect.leave(bereft)
     consent.insert(connection, said, now=now)
     effect.dirty |= wanted & effect.records.keys()

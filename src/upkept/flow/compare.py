@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection as Store
 
-from upkept.contract import Consent, Fact, Link, RawEvent, Skipped
+from upkept.contract import Consent, Fact, Link, RawEvent, Skipped, Statement
 from upkept.flow import opt_outs
 from upkept.flow.bells import Bell, bells_for
 from upkept.flow.hub import Hub
 from upkept.flow.opt_outs import OptOut
-from upkept.people.consent import ConsentFact
-from upkept.people.facts import Admitted, admit
+from upkept.people.consent import ConsentFact, admit_consent
+from upkept.people.facts import Admitted, admit, admit_link
 from upkept.people.fold import Head, says_nothing_new
 from upkept.people.values import Json
 from upkept.registry import Connection
-from upkept.store import consent, inbox, records
+from upkept.store import claims, consent, inbox, records
 from upkept.store.inbox import Arrival
 from upkept.store.row_key import row_key
 
@@ -60,7 +60,7 @@ class Compared:
 def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, received_at: int) -> Compared:
     """Sort a page into news and what is known. Reads only."""
     compared = Compared()
-    said: list[tuple[RawEvent, list[Admitted], bool]] = []
+    said: list[tuple[RawEvent, list[Admitted], set[str]]] = []
     for event in events:
         if not event.kind.startswith(READ) or event.thin:
             compared.news.append(event)
@@ -79,19 +79,42 @@ def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, rec
             continue
         _note(compared, event, opt_outs.among(hub, connection.name, statements, received_at=received_at))
         facts = [admit(connection.name, one, received_at=received_at) for one in statements if isinstance(one, Fact)]
-        # Consent and links have no head to be compared with; what happened to an object is told with its facts.
-        comparable = bool(facts) and not any(isinstance(one, Consent | Link) for one in statements)
-        said.append((event, facts, comparable))
+        said.append((event, facts, _apart(hub, connection, statements, received_at)))
     heads = _heads(hub, (fact for _, facts, _ in said for fact in facts))
-    for event, facts, comparable in said:
+    known = _known(hub, {id_ for *_, ids in said for id_ in ids})
+    for event, facts, apart in said:
         compared.shown.update((hub.record_id(fact.key), fact.key.type) for fact in facts if _is_whole(connection, fact))
-        if comparable and all(says_nothing_new(heads.get(hub.record_id(fact.key)), fact.fact) for fact in facts):
+        unchanged = all(says_nothing_new(heads.get(hub.record_id(fact.key)), fact.fact) for fact in facts)
+        # What happened to an object is told with its facts, so an event alone is never known.
+        if unchanged and apart <= known and (facts or apart):
             compared.known += 1
             continue
         compared.news.append(event)
         for fact in facts:
             compared.differences.extend(_differences(hub.record_id(fact.key), fact, heads))
     return compared
+
+
+def _apart(hub: Hub, connection: Connection, statements: Sequence[Statement], received_at: int) -> set[str]:
+    """The ids of what is said beside facts, consent and links: with the vendor's times in them they are the same again.
+
+    One that has only the time of its arrival is a new one each time, and so always news.
+    """
+    ids: set[str] = set()
+    for one in statements:
+        if isinstance(one, Consent):
+            said = admit_consent(connection.name, one, received_at=received_at, subject=hub.subject)
+            ids |= {fact.id for fact in said}
+        elif isinstance(one, Link):
+            ids.add(admit_link(connection.name, one, received_at=received_at).id)
+    return ids
+
+
+def _known(hub: Hub, ids: set[str]) -> set[str]:
+    if not ids:
+        return set()
+    with hub.store.read() as open_store:
+        return consent.known(open_store, sorted(ids)) | claims.known_links(open_store, sorted(ids))
 
 
 def _note(compared: Compared, event: RawEvent, said: list[ConsentFact]) -> None:

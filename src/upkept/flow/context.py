@@ -15,9 +15,12 @@ import structlog
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy import Connection as Store
 
 from upkept.contract import Log, Retryable
 from upkept.flow.hub import Hub
+from upkept.flow.normalize import waiting
+from upkept.flow.runs import holder, is_gone
 from upkept.people.facts import from_us
 from upkept.registry import Connection
 from upkept.store import quotas, tokens
@@ -29,6 +32,11 @@ PATIENCE: Final = 8 * SECOND
 """How long a call waits for its turn, and for a slot: with the call itself, less than the 45 s of a task."""
 EXPIRY_MARGIN: Final = 60 * SECOND
 """A token this near to its end counts as expired: a call takes time."""
+
+STEP: Final = 10 * SECOND
+"""After so long a task begins no further row; a call may take as long again."""
+PAUSED_AGAIN: Final = 900 * SECOND
+"""When a row of a paused connection is looked at again."""
 
 Sleep = Callable[[float], object]
 
@@ -144,14 +152,13 @@ class VendorContext:
             self.sleep(min(ahead / SECOND, 0.25))
 
     def _slot(self) -> quotas.Slot:
-        holder = secrets.token_hex(8)
         limit = self.connection.connector.api_slots
         give_up = self.clock() + PATIENCE
         pause = 0.01
         while True:
             now = self.clock()
             with self.hub.store.write() as open_store:
-                held = quotas.take_slot(open_store, self.connection.account, limit=limit, holder=holder, now=now)
+                held = take_slot(open_store, self.connection.account, limit=limit, now=now)
             if held is not None:
                 return held
             if now >= give_up:
@@ -160,6 +167,24 @@ class VendorContext:
                 )
             self.sleep(pause)
             pause = min(pause * 2, 0.25)
+
+
+def take_slot(open_store: Store, account: str, *, limit: int, now: int) -> quotas.Slot | None:
+    """One of `limit` slots, if any is free; those that a killed process of this machine held are, at once."""
+    mine = f"{secrets.token_hex(8)}@{holder()}"
+    found = quotas.take_slot(open_store, account, limit=limit, holder=mine, now=now)
+    if found is None:
+        gone = [who for who in quotas.holders(open_store, account) if is_gone(who.partition("@")[2])]
+        quotas.take_away(open_store, account, gone)
+        found = quotas.take_slot(open_store, account, limit=limit, holder=mine, now=now) if gone else None
+    return found
+
+
+def hold(hub: Hub, connection: Connection, error: Retryable, *, now: int) -> None:
+    """The vendor said when to come back; no worker asks before, or for a minute if that is less."""
+    if error.after is not None:
+        with hub.store.write() as open_store:
+            quotas.hold(open_store, connection.account, until=now + min(waiting(0, error.after), 60 * SECOND))
 
 
 def _seal(hub: Hub) -> Fernet:

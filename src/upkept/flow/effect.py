@@ -1,24 +1,29 @@
 """The effect transaction of a batch: lock, fold, settle, derive, write, fence. All or nothing.
 
-Locks are taken in one order everywhere, each kind sorted: identifiers of new claims, records, people. Claims are
-read after their locks, so two workers that bring two new records with one address cannot miss each other.
+Locks are taken in one order everywhere, each kind sorted: identifiers, records, people. Claims are read after their
+locks, so two workers that bring two new records with one address cannot miss each other, nor one that leaves a
+crowded address the other that comes to it. A part that nobody heard of cannot be locked: its row is written once, at
+the end, and if another worker was first this one tries again. So it does where a record went while it waited for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
 
 from upkept.contract import LOWERING_ACTS
-from upkept.flow import component, replay
+from upkept.flow import component, meant, replay, tellings
+from upkept.flow.component import Outgrown
 from upkept.flow.hub import Hub
-from upkept.flow.plan import Plan
+from upkept.flow.plan import Plan, Stated
 from upkept.flow.replay import Before
 from upkept.flow.settle import Effect, settle
 from upkept.people.fold import Head, advance, changed_late, conflicts, fold
-from upkept.people.values import AdmittedFact, RecordKey
+from upkept.people.values import AdmittedFact, Interval, RecordKey
 from upkept.store import claims, connections, consent, facts, readbacks, records, repeats, timeline
+from upkept.store.claims import Identifier
+from upkept.store.engine import Contended
 from upkept.store.records import Record
 
 READ_BACK_AFTER = 2_000_000
@@ -27,30 +32,68 @@ READ_BACK_AFTER = 2_000_000
 
 def write(connection: Connection, hub: Hub, plan: Plan, *, now: int, also: Iterable[str] = ()) -> Effect:
     """Everything a batch changes. Raises `Outgrown` when the component needs more locks than were taken."""
-    effect = Effect()
+    effect = Effect(unnamed=plan.unnamed, narrows=True)
     was = replay.before(connection, hub, plan)
-    _lock(connection, hub, plan, effect, was, also)
+    locked = _lock(connection, hub, plan, effect, was, frozenset(also))
     refold = replay.take_back(connection, plan, effect, was)
     _fold(connection, hub, plan, effect, refold, now)
-    _statements(connection, plan, effect, now)
+    if not effect.touched <= locked:  # they were looked at before they were locked, or a late fact bore on others
+        raise Outgrown(frozenset(effect.claimed))
+    meant.secured(effect.records, plan.unnamed, locked)
+    _statements(connection, hub, plan, effect, was, now)
     effect.emptied -= plan.records.keys()
     settle(connection, hub, effect, now=now)
     readbacks.wish(connection, [(*key, *wish) for key, wish in sorted(effect.wishes.items())])
     return effect
 
 
-def _lock(connection: Connection, hub: Hub, plan: Plan, effect: Effect, was: Before, also: Iterable[str]) -> None:
-    held = claims.open_by_record(connection, sorted(plan.claimed)) if plan.claimed else {}
-    fresh = {i for record, wanted in plan.claimed.items() for i in wanted - held.get(record, set())}
+def _lock(
+    connection: Connection, hub: Hub, plan: Plan, effect: Effect, was: Before, also: frozenset[str]
+) -> set[Identifier]:
+    """Lock what the batch needs; the identifiers among it."""
+    wanted = _moving(connection, plan, also & plan.records.keys())
     bound = {("email", address) for address in plan.consent_addresses}
-    fresh |= bound
-    fresh |= was.identifiers(connection) if was.rows else set()
-    claims.lock(connection, fresh)
-    records.insert_missing(connection, [(id_, *row) for id_, row in plan.records.items()])
-    near = component.near(connection, hub, fresh) | plan.linked | plan.bereft | was.records | set(also)
-    near |= claims.holders(connection, sorted(bound))
+    bound |= claims.ever(connection, plan.unnamed) if plan.unnamed else set()
+    wanted |= bound
+    wanted |= was.identifiers(connection) if was.rows else set()
+    claims.lock(connection, wanted)
+    records.insert_missing(connection, plan.whole)
+    near = component.near(connection, hub, wanted) | plan.linked | plan.bereft | was.records | also
+    # Of an address that links nobody (blocked or crowded) the holders are near to no one, and bound all the same.
+    near |= claims.holders(connection, sorted(bound | was.bound.identifiers))
     effect.take(connection, plan.records.keys() | near)
+    absent = {id_: row for id_, row in plan.records.items() if id_ not in effect.records}
+    if not all(part for _, part, _ in absent.values()):
+        raise Contended("another transaction removed a record of this batch; try again")
+    effect.begin(records.fresh(id_, *row) for id_, row in absent.items())
     effect.leave(plan.bereft)
+    return wanted
+
+
+def _moving(connection: Connection, plan: Plan, again: frozenset[str]) -> set[Identifier]:
+    """All that those records ever stated of which one will be held anew, no longer, or since another time.
+
+    Most facts repeat what is held: they lock nothing. Of the records `again` that was expected, and was wrong.
+    """
+    stating = again | {one.record for one in plan.facts if "c" in one.fact.doc or one.fact.doc.get("d")}
+    if not stating:
+        return set()
+    stated = claims.of(connection, sorted(stating))
+    held = {(id_, i.kind): i for id_, intervals in stated.items() for i in intervals if i.end is None}
+    moving = again | {one.record for one in plan.facts if _moves(one, held)}
+    found = {(i.kind, i.value) for id_ in moving for i in stated.get(id_, ())}
+    return found.union(*(plan.claimed.get(id_, ()) for id_ in moving))
+
+
+def _moves(one: Stated, held: Mapping[tuple[str, str], Interval]) -> bool:
+    doc = one.fact.doc
+    if doc.get("d"):
+        return True
+    for kind, value in doc.get("c", {}).items():
+        stood = held.get((one.record, kind))
+        if value is not None if stood is None else value != stood.value or one.fact.at < stood.start:
+            return True
+    return False
 
 
 def _fold(connection: Connection, hub: Hub, plan: Plan, effect: Effect, refold: set[str], now: int) -> None:
@@ -123,7 +166,7 @@ def _wish(effect: Effect, hub: Hub, key: RecordKey, reason: str, now: int) -> No
         effect.wishes.setdefault(key, (reason, now + READ_BACK_AFTER))
 
 
-def _statements(connection: Connection, plan: Plan, effect: Effect, now: int) -> None:
+def _statements(connection: Connection, hub: Hub, plan: Plan, effect: Effect, was: Before, now: int) -> None:
     """Consent, links and timeline: each insert says what was news."""
     if plan.consents:
         new = consent.insert(connection, [(fact, key) for fact, key, _ in plan.consents], now=now)
@@ -144,6 +187,17 @@ def _statements(connection: Connection, plan: Plan, effect: Effect, now: int) ->
         if len(happened) < len(plan.events):
             again = (timeline.told(event) for event, _ in plan.events)
             repeats.note(connection, "event", repeats.further(again, happened))
+        _owe(connection, effect, tellings.note(connection, hub, plan, happened - was.events, now=now))
+
+
+def _owe(connection: Connection, effect: Effect, about: set[str]) -> None:
+    """Whoever did what others must know is derived, and so are they told; of a part it is the owner's person."""
+    whole = {record.owner if record.part else id_ for id_ in about if (record := effect.records.get(id_)) is not None}
+    owners = {id_ for id_ in whole if id_ is not None}
+    missing = records.load(connection, sorted(owners - effect.records.keys()))
+    if missing:
+        raise Outgrown(frozenset(missing.keys() | effect.records.keys()))
+    effect.dirty |= owners & effect.records.keys()
 
 
 def _said_again(connection: Connection, plan: Plan, new: set[str], now: int) -> set[str]:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from upkept.flow import alarm
-from upkept.flow.bury import Doomed, forbidden, held_by, identifiers_of
-from upkept.flow.bury import bury as bury_records
+from upkept.flow.bury import Doomed, bury, identifiers_of
 from upkept.flow.component import Outgrown, holding
 from upkept.flow.find import find
 from upkept.flow.hub import Hub
@@ -83,14 +82,6 @@ def erase(hub: Hub, name: str, *, now: int, actor: str) -> Erasure:
     return erasure
 
 
-def bury(hub: Hub, keys: Collection[RecordKey], identifiers: Collection[Identifier], *, at: int, now: int) -> int:
-    """Lay the tombstones of an erasure of `at` and remove what they cover; how many records stood.
-
-    This is how an erasure is done again on a store that lost it (a restored backup).
-    """
-    return holding(lambda also: _bury(hub, keys, identifiers, also, at, now))
-
-
 def lay(hub: Hub, log: Collection[Tombstone], *, now: int, actor: str) -> None:
     """Lay the tombstones of another copy of this store; a rebuild then removes what they cover."""
     with hub.store.write() as connection:
@@ -102,7 +93,7 @@ def lay(hub: Hub, log: Collection[Tombstone], *, now: int, actor: str) -> None:
 def remove(connection: Connection, hub: Hub, doomed: Doomed, *, now: int, also: Iterable[str] = ()) -> None:
     """Bury these records and settle those they leave behind, in the caller's transaction."""
     also = set(also)
-    near = bury_records(connection, hub, doomed, now=now, beside=also)
+    near = bury(connection, hub, doomed, now=now, beside=also)
     effect = Effect()
     effect.take(connection, {*near, *also})
     effect.leave(near)
@@ -131,21 +122,6 @@ def _erase(hub: Hub, name: str, also: frozenset[str], now: int, actor: str) -> E
         remove(connection, hub, {id_: (r.key, r.part) for id_, r in scope_now.whole.items()}, now=now, also=also)
         audit.note(connection, "erase", [scope_now.person, *sorted(scope_now.whole)], actor=actor, now=now)
     return _report(hub, scope_now, tally, blanked, found.unread)
-
-
-def _bury(
-    hub: Hub, keys: Iterable[RecordKey], identifiers: Collection[Identifier], also: frozenset[str], at: int, now: int
-) -> int:
-    with hub.store.write() as connection:
-        stored_tombstones.alone(connection)
-        named = {hub.record_id(key): key for key in keys}
-        stones = tombstones(named.values(), identifiers, at=at, subject=hub.tombstone)
-        stored_tombstones.lay(connection, stones)
-        near = records.load(connection, sorted(claims.holders(connection, identifiers) | named.keys()))
-        whole = {id_: record for id_, record in near.items() if not record.part}
-        doomed = {id_: (near[id_].key, False) for id_ in forbidden(connection, hub, held_by(connection, whole))}
-        remove(connection, hub, doomed | {id_: (key, False) for id_, key in named.items()}, now=now, also=also)
-        return len(doomed)
 
 
 def _scope(connection: Connection, hub: Hub, name: str) -> _Scope:

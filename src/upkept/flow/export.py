@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from upkept.flow.explain import explained, moment, plain
@@ -42,20 +41,24 @@ def export(hub: Hub, name: str, *, now: int, actor: str) -> dict[str, Any]:
 
 def _told(hub: Hub, record: Record, said: list[AdmittedFact]) -> dict[str, Any]:
     floor = record.floor.cells if record.floor is not None else {}
-    label = partial(hub.label, record.key.connection)
+    names = floor.keys() | {name for fact in said for name in fact.doc.get("f", {})}
+    labels = hub.labels(record.key.connection, names)
     return {
         "record": list(record.key),
-        "facts": [_fact(fact, label) for fact in sorted(said, key=lambda fact: fact.stamp)],
-        "compacted": {label(n): {"value": plain(c.value), "at": moment(c.since.at)} for n, c in sorted(floor.items())},
+        "facts": [_fact(fact, labels) for fact in sorted(said, key=lambda fact: fact.stamp)],
+        "compacted": {
+            labels[name]: {"value": plain(cell.value), "at": moment(cell.since.at)}
+            for name, cell in sorted(floor.items())
+        },
     }
 
 
-def _fact(fact: AdmittedFact, label: Callable[[str], str]) -> dict[str, Any]:
+def _fact(fact: AdmittedFact, labels: Mapping[str, str]) -> dict[str, Any]:
     doc = fact.doc
     return {
         "id": fact.fact_id,
         "at": moment(fact.at),
-        "fields": {label(name): value for name, value in _values(doc.get("f", {})).items()},
+        "fields": {labels[name]: value for name, value in _values(doc.get("f", {})).items()},
         "claims": dict(doc.get("c", {})),
         **({"deleted": doc["d"]} if "d" in doc else {}),
         **({"owner": doc["o"]} if "o" in doc else {}),

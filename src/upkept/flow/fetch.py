@@ -8,16 +8,18 @@ the vendor was asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from upkept.contract import Config, Permanent, RawEvent, Retryable, Skipped
+from upkept.contract.connector import FetchMany
 from upkept.flow import alarm, opt_outs
 from upkept.flow.bells import Bell
 from upkept.flow.compare import READ, bells, keep
-from upkept.flow.context import VendorContext
+from upkept.flow.context import PAUSED_AGAIN, STEP, VendorContext, hold, take_slot
 from upkept.flow.hub import Hub
 from upkept.flow.normalize import failed, waiting
 from upkept.people.facts import from_us
@@ -29,11 +31,13 @@ from upkept.store.readbacks import Due
 log = structlog.get_logger(__name__)
 
 SECOND: Final = 1_000_000
-STEP: Final = 10 * SECOND
-"""After so long no further row is begun; a call may take as long again."""
+READERS: Final = 3
+"""How many couriers complete rows of one connection at a time. The vendor's quota may last for two calls a second and
+the rows come by thousands: they must not hold every courier, for an opt-out may wait for one."""
 CLAIMED_AT_ONCE: Final = 4
 """Few, because a claimed row is nobody else's and a slow vendor takes seconds for each."""
-PAUSED_AGAIN: Final = 900 * SECOND
+READ_AT_ONCE: Final = 100
+"""Where the vendor shows many in one call."""
 READ_AGAIN: Final = 2 * SECOND
 """Vendors' seconds are whole: a wish made while the record was read waits until the second is over (R7)."""
 BUG_TRIES: Final = 12
@@ -42,22 +46,69 @@ Now = Callable[[], int]
 
 
 def fetch(hub: Hub, ids: Sequence[int], *, now: Now) -> tuple[Bell, ...]:
-    """Complete the thin rows among `ids`; what to ring next. Rows there was no time for are rung again."""
-    rung: list[Bell] = []
-    until = now() + STEP
+    """Complete the thin rows among `ids`, and what else waits at their connections; what to ring next."""
     with hub.store.read() as open_store:
-        left = inbox.thin(open_store, ids)
+        found = inbox.thin(open_store, ids)
         paused = connections.paused(open_store)
-    away: dict[str, Retryable] = {}
-    while left and now() < until:
-        batch, left = left[:CLAIMED_AT_ONCE], left[CLAIMED_AT_ONCE:]
-        with hub.store.write() as open_store:
-            rows = inbox.claim(open_store, batch, now=now())
-        for row in rows:
-            rung += _complete(hub, row, away, paused, now)
-    if left:
-        rung.append(Bell("outbound", "fetch", tuple(left)))
+    rung: list[Bell] = []
+    for name, rows in found.items():
+        rung += _in_turn(hub, name, rows, paused, now, until=now() + STEP // len(found))
     return tuple(rung)
+
+
+def _in_turn(
+    hub: Hub, name: str, ids: Sequence[int], paused: frozenset[str], now: Now, *, until: int
+) -> list[Bell]:  # fmt: skip
+    """Hold one of the connection's places, as long as there is something to read and time to do it."""
+    with hub.store.write() as open_store:
+        place = take_slot(open_store, f"fetch:{name}", limit=READERS, now=now())
+    if place is None:
+        return []  # those who are at it take these along
+    connection = hub.connections.get(name)
+    many = connection.connector.fetch_many if connection is not None and name not in paused else None
+    limit = CLAIMED_AT_ONCE if many is None else READ_AT_ONCE
+    rung: list[Bell] = []
+    away: dict[str, Retryable] = {}
+    try:
+        while now() < until and name not in away:
+            batch, ids = ids[:limit], ids[limit:]
+            with hub.store.write() as open_store:
+                if batch:
+                    rows = inbox.claim(open_store, batch, now=now())
+                else:
+                    rows = inbox.claim_thin(open_store, name, now=now(), limit=limit)
+            asked_at = now()
+            shown = {} if connection is None or many is None else _shown(hub, connection, many, rows, now)
+            for row in rows:
+                if row.dedup_key in shown and connection is not None:
+                    rung += _answered(hub, row, connection, shown[row.dedup_key], asked_at, now)
+                else:
+                    rung += _complete(hub, row, away, paused, now)
+            if not batch and not rows:
+                break
+    finally:
+        with suppress(Retryable), hub.store.write() as open_store:
+            quotas.give_back(open_store, place)
+    with hub.store.read() as open_store:
+        left = inbox.thin_left(open_store, name, now=now())
+    return [*rung, *([Bell("outbound", "fetch", tuple(left))] if left and name not in away else [])]
+
+
+def _shown(
+    hub: Hub, connection: Connection, many: FetchMany[Any], rows: Sequence[Claimed], now: Now
+) -> dict[str, RawEvent]:
+    """What the vendor shows in one go, by the key of the row. Of who is missing here `fetch` says why."""
+    found: dict[str, RawEvent] = {}
+    if len(rows) < 2:
+        return found
+    try:
+        events = [_thin(row) for row in rows]
+        for event, answer in many(events, connection.config, VendorContext(hub, connection, now)):
+            found[event.id] = answer
+    except Exception as error:
+        log.info("fetch_many_failed", connection=connection.name, reason=type(error).__name__,
+                 cure="none needed: they are read one at a time")  # fmt: skip
+    return found
 
 
 def read_back(hub: Hub, *, now: Now, limit: int = 50) -> tuple[Bell, ...]:
@@ -92,12 +143,9 @@ def _complete(hub: Hub, row: Claimed, away: dict[str, Retryable], paused: frozen
     if row.connection in away:
         _end(hub, row, away[row.connection], now)
         return ()
-    event = RawEvent(
-        id=row.dedup_key, kind=row.kind, body=row.body, thin=True, received_at=from_us(row.received_at)
-    )  # fmt: skip
     asked_at = now()
     try:
-        answer = connection.connector.fetch(event, connection.config, VendorContext(hub, connection, now))
+        answer = connection.connector.fetch(_thin(row), connection.config, VendorContext(hub, connection, now))
     except Config as error:
         alarm.pause(hub, row.connection, str(error), now=now())
         _pause_row(hub, row, str(error), now)
@@ -106,10 +154,14 @@ def _complete(hub: Hub, row: Claimed, away: dict[str, Retryable], paused: frozen
     except Exception as error:
         if isinstance(error, Retryable):
             away[row.connection] = error
-            _hold(hub, connection, error, now())
+            hold(hub, connection, error, now=now())
         _end(hub, row, error, now)
         return ()
     return _answered(hub, row, connection, answer, asked_at, now)
+
+
+def _thin(row: Claimed) -> RawEvent:
+    return RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, thin=True, received_at=from_us(row.received_at))
 
 
 def _answered(
@@ -197,7 +249,7 @@ def _unread(hub: Hub, due: Due, connection: Connection, error: Exception, away: 
             _later(hub, due, due.due_at, due.attempts)
         case Retryable():
             away.add(due.connection)
-            _hold(hub, connection, error, now)
+            hold(hub, connection, error, now=now)
             _later(hub, due, now + waiting(due.attempts, error.after), due.attempts + 1)
         case _ if isinstance(error, Permanent) or due.attempts + 1 >= BUG_TRIES:
             _give_up(hub, due, error, now)
@@ -218,10 +270,3 @@ def _give_up(hub: Hub, due: Due, error: Exception, now: int) -> None:
 def _later(hub: Hub, due: Due, due_at: int, attempts: int) -> None:
     with hub.store.write() as open_store:
         readbacks.postpone(open_store, due, due_at=due_at, attempts=attempts)
-
-
-def _hold(hub: Hub, connection: Connection, error: Retryable, now: int) -> None:
-    """The vendor said when to come back; no worker asks before."""
-    if error.after is not None:
-        with hub.store.write() as open_store:
-            quotas.hold(open_store, connection.account, until=now + min(waiting(0, error.after), 60 * SECOND))

@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from upkept.flow import walk
+from upkept.flow.bound import behind
 from upkept.flow.bury import near_to
 from upkept.flow.carry import carry, kept, rescue, unread_among
 from upkept.flow.find import Unknown, heirs
@@ -22,7 +23,7 @@ from upkept.flow.settle import Effect, settle
 from upkept.flow.walk import REPORT, Turn, Walk
 from upkept.people.consent import record_subject
 from upkept.people.identifiers import EMAIL, PHONE
-from upkept.store import bequest, claims, consent, erasure, inbox, records, runs, traces
+from upkept.store import bequest, claims, consent, erasure, inbox, records, runs, tombstones, traces
 from upkept.store.bequest import Estate
 from upkept.store.records import Record
 from upkept.store.runs import Run
@@ -118,6 +119,7 @@ def _records(connection: Connection, hub: Hub, name: str, after: str, also: froz
     if not ids:
         return Turn("consent:")
     everything = set(ids) | records.parts_of(connection, ids).keys()
+    claims.lock_held(connection, everything)
     near = near_to(connection, hub, everything) - everything
     effect = Effect()
     effect.take(connection, everything | near | also)
@@ -151,19 +153,19 @@ def _ever(connection: Connection, hub: Hub, leaving: dict[str, Record]) -> set[s
 
 
 def _consent(connection: Connection, hub: Hub, name: str, after: str, also: frozenset[str], now: int) -> Turn:
-    """What it said to raise consent of addresses alone; whoever holds one of these is derived again."""
+    """What it said to raise consent of addresses alone, or of records that came meanwhile; whom it bound is derived
+    again."""
     said, last = bequest.raising(connection, name, after=after, limit=ROWS)
     if last is None:
         return Turn("inbox:")
-    if said:
-        subjects = consent.remove(connection, said)
-        holders = {
-            record
-            for kind, value, record in claims.open_contacts(connection)
-            if hub.subject("address", value) in subjects
-        }
+    if raising := consent.raising(connection, said):
+        # An address of which only its hash is known cannot be locked: nobody may come to hold one meanwhile.
+        tombstones.alone(connection)
+        bound = behind(connection, hub, {(kind, subject) for kind, subject, _ in raising.values()}, near=(), said=())
+        holders = bound.records | claims.holders(connection, sorted(bound.identifiers))
         effect = Effect()
         effect.take(connection, holders | also)
+        consent.remove(connection, said)
         effect.dirty |= holders & effect.records.keys()
         settle(connection, hub, effect, now=now)
     return Turn(f"consent:{last}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from upkept.keys import Keys
 from upkept.people.derive import Policies
+from upkept.people.facts import MAILS
 from upkept.people.identifiers import blocklisted, public_id
 from upkept.people.values import RecordKey
 from upkept.registry import Connection
@@ -24,6 +26,11 @@ class Hub:
     keys: Keys
     policies: Policies
     settings: Settings
+
+    @property
+    def destinations(self) -> list[Connection]:
+        """The connections that are written to."""
+        return [one for one in self.connections.values() if one.connector.push is not None]
 
     def record_id(self, key: RecordKey) -> str:
         """The public id a record gets at birth (R15)."""
@@ -46,10 +53,20 @@ class Hub:
         known = self.connections.get(key.connection)
         return known is not None and key.type in known.connector.parts
 
-    def label(self, connection: str, field: str) -> str:
-        """The name by which people know a field of that connection."""
+    def labels(self, connection: str, names: Iterable[str]) -> dict[str, str]:
+        """The names by which people know these fields of that connection, each its own.
+
+        A field whose label is the name of another one, or of one that the field map makes, keeps its raw name.
+        """
+        own = set(names)
         known = self.connections.get(connection)
-        return known.connector.labels.get(field, field) if known else field
+        if known is None:
+            return {name: name for name in own}
+        mailed = {name: f"mails about {name.removeprefix(MAILS)}" for name in own if name.startswith(MAILS)}
+        shown = {name: known.connector.labels.get(name, name) for name in own} | mailed
+        times = Counter(shown.values())
+        taken = own | {rule.attribute for rule in known.fields.rules}
+        return {name: name if label in taken or times[label] > 1 else label for name, label in shown.items()}
 
     def survives(self, connection: str) -> frozenset[str]:
         """The fields of that connection that outlive a vendor delete (R12)."""

@@ -109,7 +109,7 @@ def _take_in(connection: Connection, hub: Hub, link: LinkFact, also: frozenset[s
     hashed = {hub.tombstone("record", record_subject(key)): id_ for id_, key in ends.items()}
     erased = {hashed[stone.subject] for stone in tombstones.about(connection, sorted(hashed))}
     here = {id_: key for id_, key in ends.items() if id_ not in erased}
-    records.insert_missing(connection, [(id_, key, False, now) for id_, key in here.items()])
+    records.insert_missing(connection, [(id_, key, now) for id_, key in here.items()])
     effect = Effect()
     effect.take(connection, here.keys() | also)
     new = not erased and bool(

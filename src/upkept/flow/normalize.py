@@ -24,6 +24,8 @@ from upkept.contract import (
 from upkept.flow.hub import Hub
 from upkept.people.facts import from_us
 from upkept.registry import Connection
+from upkept.sources import ANSWERED
+from upkept.sources.envelope import decode
 from upkept.store.inbox import Claimed, Lowering, Outcome
 from upkept.store.traces import Body
 
@@ -94,6 +96,8 @@ def normalize(hub: Hub, rows: Iterable[Claimed], *, now: int) -> tuple[list[Work
 
 def said_by(connection: Connection, row: Claimed | Body) -> list[Statement]:
     """What a stored row of this connection says. Raises whatever the connector raises."""
+    if row.kind == ANSWERED:
+        return list(decode(row.body))
     event = RawEvent(id=row.dedup_key, kind=row.kind, body=row.body, received_at=from_us(row.received_at))
     return list(connection.connector.normalize(event, connection.fields))
 

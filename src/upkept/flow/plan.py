@@ -32,11 +32,16 @@ class Stated:
     record: str
     fact: AdmittedFact
     row: Claimed
+    ours: bool = False
 
 
 @dataclass(slots=True)
 class Plan:
-    """A batch as the effect transaction needs it. Record ids are known before a row stands."""
+    """A batch as the effect transaction needs it. Record ids are known before a row stands.
+
+    `unnamed` are the records of opt-outs that name no address. `past` events are from before the `horizon` and are not
+    taken; `aside` are the records that only they name.
+    """
 
     rows: list[Claimed] = field(default_factory=list)
     facts: list[Stated] = field(default_factory=list)
@@ -46,8 +51,12 @@ class Plan:
     consents: list[tuple[ConsentFact, str, int]] = field(default_factory=list)
     consent_records: set[str] = field(default_factory=set)
     consent_addresses: set[str] = field(default_factory=set)
+    unnamed: set[str] = field(default_factory=set)
     links: list[StoredLink] = field(default_factory=list)
     events: list[tuple[NewEvent, int]] = field(default_factory=list)
+    horizon: int | None = None
+    past: list[tuple[NewEvent, int]] = field(default_factory=list)
+    aside: dict[str, tuple[RecordKey, bool, int]] = field(default_factory=dict)
     bereft: set[str] = field(default_factory=set)
     clamped: int = 0
 
@@ -61,6 +70,11 @@ class Plan:
         """Records at the ends of explicit links."""
         return {end for a, b, *_ in self.links for end in (a, b)}
 
+    @property
+    def whole(self) -> list[tuple[str, RecordKey, int]]:
+        """(id, key, time) of the records that are no parts: their rows stand before anything is locked."""
+        return [(id_, key, at) for id_, (key, part, at) in self.records.items() if not part]
+
     def touch(self, hub: Hub, key: RecordKey, *, at: int) -> str:
         """The id of a record this batch needs to stand."""
         id_ = hub.record_id(key)
@@ -68,6 +82,15 @@ class Plan:
         if known is None or at < known[2]:
             self.records[id_] = (key, hub.is_part(key), at)
         return id_
+
+    def leave_out(self, horizon: int) -> None:
+        """Take no event from before this moment, and let no record stand because of one."""
+        self.horizon = horizon
+        self.past = [(event, row) for event, row in self.events if event[3] < horizon]
+        self.events = [(event, row) for event, row in self.events if event[3] >= horizon]
+        named = {stated.record for stated in self.facts} | self.consent_records | self.linked
+        named |= {event[0] for event, _ in self.events}.union(*self.owners.values())
+        self.aside = {id_: self.records.pop(id_) for id_ in {event[0] for event, _ in self.past} - named}
 
 
 def plan(hub: Hub, works: Iterable[Work]) -> Plan:
@@ -102,7 +125,7 @@ def _fact(hub: Hub, made: Plan, row: Claimed, fact: Fact) -> None:
     held = {(kind, value) for kind, value in admitted.fact.doc.get("c", {}).items() if value is not None}
     if held:
         made.claimed.setdefault(id_, set()).update(held)
-    made.facts.append(Stated(id_, admitted.fact, row))
+    made.facts.append(Stated(id_, admitted.fact, row, fact.ours))
 
 
 def _consent(hub: Hub, made: Plan, row: Claimed, consent: Consent) -> None:
@@ -110,7 +133,10 @@ def _consent(hub: Hub, made: Plan, row: Claimed, consent: Consent) -> None:
     facts = admit_consent(row.connection, consent, received_at=row.received_at, subject=hub.subject)
     made.consents += [(fact, key, row.id) for fact in facts]
     if consent.record is not None:
-        made.consent_records.add(made.touch(hub, record_key(row.connection, consent.record), at=row.received_at))
+        id_ = made.touch(hub, record_key(row.connection, consent.record), at=row.received_at)
+        made.consent_records.add(id_)
+        if any(fact.subject_kind == "holder" for fact in facts):
+            made.unnamed.add(id_)
     address = email_key(consent.address) if consent.address else None
     if address is not None:
         made.consent_addresses.add(address)

@@ -3,8 +3,9 @@
 Facts, consent, links and identifier intervals are no part of it (facts are compacted, R4). Counts of events stay (R16),
 and so do deliveries that are dead or wait, and those of runs whose facts are still apart. A delivery that came again
 must change nothing. Where every time in it is the sender's, it says what is known already, so it may go whole; one that
-has only the time of its arrival would be news, so its key stays to recognise it by. An event is known by its row only:
-one from before the horizon is not taken any more, whether it was pruned or never seen.
+has only the time of its arrival would be news, so its key stays to recognise it by. An event is known by its row only,
+so what happened before the horizon is closed: it is not taken any more, whether it was pruned or never seen, and makes
+no record stand. A replay does not withdraw it either; an undo, a forget and an erasure withdraw what still stands.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from upkept.flow.plan import Plan
 from upkept.flow.traces import says
 from upkept.people.facts import DAY, to_us
 from upkept.settings import SHORTEST_DAYS
-from upkept.store import meta, pruning, runs, traces
+from upkept.store import meta, pruning, runs, tellings, traces
 from upkept.store.pruning import Row
 from upkept.store.traces import Body
 
@@ -43,6 +44,7 @@ def deliveries(hub: Hub, *, now: int, limit: int) -> int:
         page = pruning.deliveries(connection, after=after, limit=limit)
         old = [row for row in page if _over(row, before, recent)]
         bodies = {body.id: body for body in traces.told(connection, [row.id for row in old])}
+    old = [row for row in old if row.id in bodies]  # the others were forgotten between the two looks
     husks = {row.id for row in old if not _comes_again_unchanged(hub, row, bodies[row.id])}
     ended = not any(row.received_at < before for row in page)
     with hub.store.write() as connection:
@@ -89,6 +91,8 @@ def events(hub: Hub, *, now: int, limit: int) -> int:
         if not place:
             _announce(connection, now - hub.settings.timeline_days * DAY)
         until = int(meta.read(connection, EVENTS_UNTIL) or 0)
+        if not place:
+            tellings.prune(connection, before=until)
         record, _, id_ = place.partition("\x1f")
         page = pruning.events(connection, after=(record, id_), limit=limit) if until else []
         recent = runs.first_since(connection, now - hub.settings.floor_days * DAY)
@@ -103,12 +107,13 @@ def events(hub: Hub, *, now: int, limit: int) -> int:
 def _announce(connection: Connection, horizon: int) -> None:
     """From now on no event from before the horizon is taken. It never moves back: what was pruned stays so."""
     announced = pruning.horizon(connection)
-    meta.keep(connection, EVENTS_UNTIL, str(announced))
-    meta.keep(connection, pruning.HORIZON, str(max(horizon, announced)))
+    meta.keep(connection, EVENTS_UNTIL, str(announced or 0))
+    meta.keep(connection, pruning.HORIZON, str(max(horizon, announced or horizon)))
 
 
 def leave_out(connection: Connection, plan: Plan, *, now: int) -> None:
     """Take events from before the horizon out of a batch: they may have been counted and pruned."""
     if any(event[3] < now - SHORTEST_DAYS * DAY for event, _ in plan.events):
         horizon = pruning.horizon(connection)
-        plan.events = [(event, row) for event, row in plan.events if event[3] >= horizon]
+        if horizon is not None:
+            plan.leave_out(horizon)

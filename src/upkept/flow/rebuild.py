@@ -14,7 +14,7 @@ from typing import Final, Literal
 from sqlalchemy import Connection
 
 from upkept.flow import erase
-from upkept.flow.bury import forbidden, held_by
+from upkept.flow.bury import buried, forbidden, held_by
 from upkept.flow.component import holding
 from upkept.flow.hub import Hub
 from upkept.flow.settle import Effect, settle
@@ -126,6 +126,7 @@ def _again(connection: Connection, hub: Hub, ids: list[str], also: frozenset[str
     whole = {id_ for id_, record in mine.items() if not record.part}
     claimed = _wrong_claims(connection, mine, whole)
     effect.claimed |= claimed
+    effect.stated = {id_: set() for id_ in whole} | effect.stated
     effect.touched |= claims.ever(connection, claimed)
     effect.owners |= whole
     effect.unsettled |= whole
@@ -140,10 +141,13 @@ def _again(connection: Connection, hub: Hub, ids: list[str], also: frozenset[str
 def _erased(connection: Connection, hub: Hub, ids: Iterable[str], now: int) -> list[Difference]:
     if not tombstones.standing(connection):
         return []
-    whole = {id_: record for id_, record in records.load(connection, sorted(ids)).items() if not record.part}
+    stored = records.load(connection, sorted(ids))
+    whole = {id_: record for id_, record in stored.items() if not record.part}
     gone = forbidden(connection, hub, held_by(connection, whole))
+    gone |= buried(connection, hub, {id_: record.key for id_, record in stored.items() if record.part})
     if gone:
-        erase.remove(connection, hub, {id_: (whole[id_].key, False) for id_ in gone}, now=now, also=ids)
+        doomed = {id_: (stored[id_].key, stored[id_].part) for id_ in gone}
+        erase.remove(connection, hub, doomed, now=now, also=ids)
     return [Difference("erased", id_) for id_ in sorted(gone)]
 
 
@@ -191,11 +195,11 @@ def _records_differ(hub: Hub, effect: Effect, before: _Before) -> Iterator[Diffe
         if record is None or record.head is None:
             continue
         if head is None or _text(head) != _text(record.head):
-            stored, rebuilt = _values(hub, record, (head or EMPTY).cells), _values(hub, record, record.head.cells)
+            stored, rebuilt = _values(hub, record, (head or EMPTY).cells, record.head.cells)
             changed = {name for name in {*stored, *rebuilt} if stored.get(name) != rebuilt.get(name)}
             yield Difference("head", id_, _only(stored, changed), _only(rebuilt, changed))
         if record.summary != before.summaries[id_]:
-            stored, rebuilt = (_values(hub, record, said) for said in (before.summaries[id_], record.summary))
+            stored, rebuilt = _values(hub, record, before.summaries[id_], record.summary)
             yield Difference("summary", id_, stored, rebuilt)
         if record.owner != before.owners[id_]:
             yield Difference("part", id_, {"owner": before.owners[id_]}, {"owner": record.owner})
@@ -239,8 +243,9 @@ def _columns(row: PersonRow | None) -> dict[str, Json]:
     return {} if row is None else {name: getattr(row, name) for name in PersonRow.__slots__}
 
 
-def _values(hub: Hub, of: Record, cells: Mapping[str, Cell]) -> dict[str, Json]:
-    return {hub.label(of.key.connection, name): cell.value for name, cell in cells.items()}
+def _values(hub: Hub, of: Record, *held: Mapping[str, Cell]) -> Iterator[dict[str, Json]]:
+    labels = hub.labels(of.key.connection, {name for cells in held for name in cells})
+    return ({labels[name]: cell.value for name, cell in cells.items()} for cells in held)
 
 
 def _only(values: Mapping[str, Json], names: Iterable[str]) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from upkept.contract import RawEvent, Rejected, Request, Retryable, Skipped
 from upkept.failpoints import reach
@@ -48,8 +48,10 @@ def receive(hub: Hub, name: str, request: Request, *, now: int) -> Received:
     connection = hub.connections.get(name)
     if connection is None or connection.connector.verify is None or connection.connector.split is None:
         raise Rejected(f"no connection {name!r} receives webhooks here; see [connections] in upkept.toml", status=404)
+    at = from_us(now)
+    request = replace(request, received_at=at)
     try:
-        connection.connector.verify(request, connection.config, now=from_us(now))
+        connection.connector.verify(request, connection.config, now=at)
         events = tuple(connection.connector.split(request, connection.config))
     except Skipped as reason:
         key = inbox.AT_THE_DOOR + hashlib.sha256(request.body).hexdigest()

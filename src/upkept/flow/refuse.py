@@ -7,16 +7,19 @@ the vendor. Consent statements pass: they stand on keyed hashes, and an opt-out 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from upkept.flow.bury import Held, bury, forbidden, held_by, identifiers_of
+from upkept.flow import meant
+from upkept.flow.bury import Held, buried, bury, forbidden, held_by, identifiers_of
 from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
 from upkept.flow.replay import before
-from upkept.people.consent import record_subject
+from upkept.people.consent import holder, record_subject
 from upkept.people.identifiers import EMAIL
+from upkept.people.values import Interval, RecordKey
 from upkept.store import claims, consent, erasure, records, tombstones, traces
 from upkept.store.inbox import Outcome
 
@@ -33,12 +36,14 @@ def refuse(connection: Connection, hub: Hub, plan: Plan, *, now: int) -> dict[in
         return {}
     covered = _covered(connection, hub, plan)
     rows = {s.row.id for s in plan.facts if s.record in covered}
-    rows |= {row for event, row in plan.events if event[0] in covered}
+    rows |= {row for event, row in (*plan.events, *plan.past) if event[0] in covered}
     rows |= _hush(connection, hub, plan, covered)
     if not rows and not covered:
         return {}
-    doomed = {id_: plan.records[id_][:2] for id_ in covered}
+    named = plan.records | plan.aside
+    doomed = {id_: named[id_][:2] for id_ in covered}
     beside = _lock(connection, hub, plan, covered)
+    plan.bereft |= meant.keep(connection, hub, _stated(plan, doomed.values()), now=now)
     _drop(plan, covered)
     plan.bereft |= bury(connection, hub, doomed, now=now, beside=beside)
     traces.blank(connection, sorted(rows))
@@ -56,15 +61,16 @@ def _lock(connection: Connection, hub: Hub, plan: Plan, covered: set[str]) -> se
     stated |= {(EMAIL, address) for address in plan.consent_addresses}
     stated |= was.identifiers(connection) | identifiers_of(connection, erasure.with_parts(connection, covered))
     claims.lock(connection, stated)
-    fresh = {id_: row for id_, row in plan.records.items() if id_ not in covered}
-    records.insert_missing(connection, [(id_, *row) for id_, row in fresh.items()])
-    return fresh.keys() | was.records | claims.holders(connection, sorted(stated))
+    records.insert_missing(connection, [row for row in plan.whole if row[0] not in covered])
+    return (plan.records.keys() - covered) | was.records | claims.holders(connection, sorted(stated))
 
 
 def _hush(connection: Connection, hub: Hub, plan: Plan, covered: set[str]) -> set[int]:
     """Keep no words of consent about what is covered, nor an erased address in the clear; the rows concerned."""
     erased = _erased_addresses(connection, hub, plan, covered)
-    gone = {hub.subject("record", record_subject(plan.records[id_][0])) for id_ in covered}
+    named = plan.records | plan.aside
+    gone = {hub.subject("record", record_subject(named[id_][0])) for id_ in covered}
+    gone |= {holder(named[id_][0], hub.subject) for id_ in covered}
     gone |= {hub.subject("address", address) for address in erased}
     plan.consent_addresses -= erased
     rows = {row for fact, _, row in plan.consents if fact.subject in gone}
@@ -90,9 +96,21 @@ def _erased_addresses(connection: Connection, hub: Hub, plan: Plan, covered: set
     }
 
 
+def _stated(plan: Plan, doomed: Iterable[tuple[RecordKey, bool]]) -> dict[RecordKey, list[Interval]]:
+    """What the facts to be refused say that these records hold."""
+    held: dict[RecordKey, list[Interval]] = {key: [] for key, _ in doomed}
+    for stated in plan.facts:
+        key, doc = plan.records[stated.record][0], stated.fact.doc
+        if key in held:
+            claims_ = [(kind, value) for kind, value in doc.get("c", {}).items() if value is not None]
+            held[key] += [Interval(*one, stated.fact.at, None, doc.get("v", True)) for one in claims_]
+    return held
+
+
 def _covered(connection: Connection, hub: Hub, plan: Plan) -> set[str]:
-    parts = {id_: key for id_, (key, part, _) in plan.records.items() if part}
-    whole = {id_: key for id_, (key, _, _) in plan.records.items() if id_ not in parts}
+    named = plan.records | plan.aside
+    parts = {id_: key for id_, (key, part, _) in named.items() if part}
+    whole = {id_: key for id_, (key, _, _) in named.items() if id_ not in parts}
     held = held_by(connection, records.load(connection, sorted(whole)))
     first: dict[str, int] = {}
     for stated in plan.facts:
@@ -102,9 +120,7 @@ def _covered(connection: Connection, hub: Hub, plan: Plan) -> set[str]:
         times = [at for at in (known.created_at, first.get(id_)) if at is not None]
         held[id_] = Held(key, known.stated | plan.claimed.get(id_, set()), min(times, default=None))
     found = forbidden(connection, hub, held)
-    buried = {hub.tombstone("record", record_subject(key)): id_ for id_, key in parts.items()}
-    found |= {buried[stone.subject] for stone in tombstones.about(connection, sorted(buried))}
-    return found | {id_ for id_ in parts if plan.owners.get(id_, set()) & found}
+    return found | buried(connection, hub, parts) | {id_ for id_ in parts if plan.owners.get(id_, set()) & found}
 
 
 def _drop(plan: Plan, covered: set[str]) -> None:
@@ -112,6 +128,7 @@ def _drop(plan: Plan, covered: set[str]) -> None:
     plan.events = [(event, row) for event, row in plan.events if event[0] not in covered]
     plan.links = [link for link in plan.links if link[0] not in covered and link[1] not in covered]
     plan.consent_records -= covered
+    plan.unnamed -= covered
     for id_ in covered:
         plan.records.pop(id_, None)
         plan.claimed.pop(id_, None)

@@ -1,7 +1,8 @@
 """A replay replaces all that its rows said before (R1): facts, links, events, and what raised consent.
 
 What they say still is said again by the batch; what another row said too passes on to that one; the rest goes, and
-what it touched is made anew. Opt-outs stay, whatever a row says today (SEMANTICS D).
+what it touched is made anew. Opt-outs stay, whatever a row says today (SEMANTICS D). So do events from before the
+horizon (`flow.prune`): none of them is taken, so none is withdrawn, and who told of it is listed still.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from upkept.flow.hub import Hub
 from upkept.flow.plan import Plan
 from upkept.flow.settle import Effect
 from upkept.people.identifiers import EMAIL
-from upkept.store import claims, consent, facts, repeats, timeline
+from upkept.store import claims, consent, facts, pruning, repeats, timeline
 from upkept.store.claims import Identifier
 from upkept.store.row_key import row_key
 
@@ -26,11 +27,13 @@ class Before:
     """What the rows of a batch said when they were read before; empty where none was.
 
     `told` are the records that facts, links and events of theirs are about, those too that another row brought.
+    `events` are those events, by record and id.
     `statements` may go, if one of these rows brought them and does not say them any more.
     """
 
     rows: list[int] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
+    events: set[tuple[str, str]] = field(default_factory=set)
     statements: dict[str, Subject] = field(default_factory=dict)
     bound: Bound = field(default_factory=Bound)
 
@@ -62,7 +65,8 @@ def before(connection: Connection, hub: Hub, plan: Plan) -> Before:
     addresses |= {one for claimed in plan.claimed.values() for one in claimed}
     near = told | plan.records.keys()
     bound = behind(connection, hub, statements.values(), near=near, said=addresses)
-    return Before(plan.replayed, told, statements, bound)
+    events = {(record, id_) for kind, record, id_ in stood if kind == "event"}
+    return Before(plan.replayed, told, events, statements, bound)
 
 
 def take_back(connection: Connection, plan: Plan, effect: Effect, was: Before) -> set[str]:
@@ -70,9 +74,10 @@ def take_back(connection: Connection, plan: Plan, effect: Effect, was: Before) -
     if not was.rows:
         return set()
     holders = consent.lock(connection, was.statements)
-    repeats.forget_rows(connection, was.rows)
+    since = pruning.horizon(connection) if plan.horizon is None else plan.horizon
+    repeats.forget_rows(connection, was.rows, since=since)
     refold = facts.remove_by_inbox(connection, was.rows)
-    part(connection, effect, was.rows)
+    part(connection, effect, was.rows, since=since)
     said, keys = _said(plan), _keys(plan)
     mine = {id_ for id_, key in holders.items() if key in keys and (id_, key) not in said}
     withdraw(connection, effect, mine, was.bound)
@@ -88,10 +93,13 @@ def _keys(plan: Plan) -> set[str]:
     return {row_key(row.connection, row.dedup_key) for row in plan.rows if row.epoch > 1}
 
 
-def part(connection: Connection, effect: Effect, rows: list[int]) -> None:
-    """Withdraw the links and events of these rows, with their counts (R16); both ends of a link are settled again."""
+def part(connection: Connection, effect: Effect, rows: list[int], *, since: int | None = None) -> None:
+    """Withdraw the links and events of these rows, with their counts (R16); both ends of a link are settled again.
+
+    Events from before `since` stay.
+    """
     ends = claims.remove_links(connection, rows)
-    effect.loses(timeline.remove_by_inbox(connection, rows) | ends)
+    effect.loses(timeline.remove_by_inbox(connection, rows, since=since) | ends)
     effect.unsettled |= {id_ for id_ in ends if (record := effect.records.get(id_)) is not None and not record.part}
 
 

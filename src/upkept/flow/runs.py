@@ -15,7 +15,7 @@ from upkept.flow import alarm
 from upkept.flow.bells import Bell
 from upkept.flow.hub import Hub
 from upkept.people.facts import from_us
-from upkept.registry import Connection
+from upkept.registry import MISSING_SHARE, Connection
 from upkept.store import alerts, connections, readbacks, runs, walked
 from upkept.store.connections import Standing
 from upkept.store.runs import Run
@@ -32,11 +32,10 @@ REOPENABLE: Final = 86_400 * SECOND
 """How long a run stopped by a wrong setting may wait for its cure and then go on where it stood."""
 SETTLE_AGAIN: Final = 2 * SECOND
 
-MISSING_SHARE: Final = 0.2
 MISSING_FEW: Final = 10
 MISSING_READ: Final = 5_000
-"""A walk that misses more than this share of the records, and more than a few, is not believed: it looks like
-another account. At most so many are read back after one walk."""
+"""A walk that misses more than a few records, and more than the `missing_share` of its connection, is not believed:
+it looks like another account. At most so many are read back after one walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,8 @@ def start(
         resumed = None if afresh else _resumable(runs.latest(open_store, name), params, now)
         if resumed and (run := runs.reopen(open_store, resumed.id, now=now)):
             return Started(run, resumed=True)
-        total = runs.last_full_walk(open_store, name) if mode == "full" else None
+        walk = runs.latest_walk(open_store, name, state="complete") if mode == "full" else None
+        total = walk.scanned if walk else None
         cursor = beginning(standing, mode, since)
         run, new = runs.start(open_store, "resync", connection.name, params, now, cursor=cursor, total=total)
         if new:
@@ -139,7 +139,7 @@ def claim(hub: Hub, run_id: int, *, now: int) -> Run | None:
         run = runs.get(open_store, run_id)
         if run is None or not run.open:
             return None
-        gone = run.holder if run.holder and _is_gone(run.holder) else None
+        gone = run.holder if run.holder and is_gone(run.holder) else None
         return runs.claim(open_store, run_id, holder=holder(), now=now, gone=gone)
 
 
@@ -155,7 +155,7 @@ def settle(hub: Hub, run: Run, *, now: Callable[[], int]) -> tuple[Bell, ...]:
             runs.release(open_store, run, next_attempt_at=now() + SETTLE_AGAIN)
         return ()
     moment = now()
-    believed = vanished is not None and _believed(vanished, run)
+    believed = vanished is not None and _believed(hub, vanished, run)
     reason = _failures(run, dead, unread) or _reason(run, vanished, believed)
     with hub.store.write() as open_store:
         if vanished and believed:
@@ -224,7 +224,8 @@ def _is_due(connection: Connection, standing: Standing, latest: Run | None, now:
     return after_outage or now - last_try >= int(connection.poll * SECOND)
 
 
-def _is_gone(who: str) -> bool:
+def is_gone(who: str) -> bool:
+    """Was that holder of a lease a process of this machine that is no more?"""
     host, _, pid = who.rpartition(":")
     if host != socket.gethostname() or not pid.isdecimal():
         return False
@@ -241,9 +242,12 @@ def _missing(open_store: Any, run: Run) -> Missing:
     return walked.missing(open_store, run.id, run.connection, before=run.started_at, limit=MISSING_READ)
 
 
-def _believed(vanished: Missing, run: Run) -> bool:
-    few = vanished.count <= MISSING_FEW or vanished.count <= MISSING_SHARE * vanished.known
-    return few or bool(run.params.get("allow_deletes"))
+def _believed(hub: Hub, vanished: Missing, run: Run) -> bool:
+    if vanished.count <= MISSING_FEW or run.params.get("allow_deletes"):
+        return True
+    connection = hub.connections.get(run.connection)
+    share = connection.missing_share if connection else MISSING_SHARE
+    return vanished.count / vanished.known <= share
 
 
 def _failures(run: Run, dead: int, unread: int) -> str | None:

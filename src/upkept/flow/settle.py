@@ -7,18 +7,23 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from upkept.flow import component, view
+from upkept.flow import component, meant, view
 from upkept.flow.component import Outgrown
 from upkept.flow.find import heirs
 from upkept.flow.hub import Hub
-from upkept.people.consent import record_subject
+from upkept.flow.owed import known, owed
+from upkept.people.consent import ConsentFact, record_subject
 from upkept.people.head import Head
 from upkept.people.values import Interval, RecordKey
-from upkept.store import claims, consent, erasure, outbox, people, records
+from upkept.store import claims, consent, erasure, outbox, people, records, tellings
 from upkept.store.claims import Identifier, Oldest
-from upkept.store.outbox import Wish
+from upkept.store.outbox import Lane, Wish
 from upkept.store.people import PersonRow
 from upkept.store.records import Record
+from upkept.store.tellings import Place
+
+Derived = tuple[PersonRow, list[Record], list[ConsentFact]]
+"""A person, its records, and what binds them."""
 
 
 @dataclass(slots=True)
@@ -28,9 +33,11 @@ class Effect:
     `changed` records are written back; `unsettled` ones may belong to another person now; `dirty` ones make
     their person be derived again. `claimed` ones hold other identifiers than the claims table says, and `lost`
     ones no longer state one that they did; `touched` is what either hold or held. `emptied` ones lost what was said
-    of them and may have no fact any more.
+    of them and may have no fact any more. `adopted` are the new owners of parts.
+    `stated` is what each of the claimed records held before and holds now; `unnamed` are records of opt-outs that name
+    no address. Only where it `narrows` are addresses let go that those do not mean any more.
     `news` are the inbox rows that said something new. `derived` is every person looked at, `people` those among them
-    that changed.
+    that changed. `wished` are the outbox rows it wrote.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -40,13 +47,18 @@ class Effect:
     dirty: set[str] = field(default_factory=set)
     claimed: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
+    adopted: set[str] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
     touched: set[Identifier] = field(default_factory=set)
+    stated: dict[str, set[Identifier]] = field(default_factory=dict)
+    unnamed: set[str] = field(default_factory=set)
+    narrows: bool = False
     owners: set[str] = field(default_factory=set)
     wishes: dict[RecordKey, tuple[str, int]] = field(default_factory=dict)
     news: set[int] = field(default_factory=set)
     derived: list[PersonRow] = field(default_factory=list)
     people: list[PersonRow] = field(default_factory=list)
+    wished: list[int] = field(default_factory=list)
 
     def take(self, connection: Connection, ids: Iterable[str]) -> None:
         """Lock records, then their people; then read the people's other records, which those locks protect."""
@@ -55,6 +67,12 @@ class Effect:
         self.hashes = people.lock(connection, held)
         others = records.ids_of_people(connection, sorted(held)) - self.records.keys()
         self.records |= records.load(connection, sorted(others))
+
+    def begin(self, fresh: Iterable[Record]) -> None:
+        """Take up parts that do not stand yet."""
+        for record in fresh:
+            self.records[record.id] = record
+            self.changed.add(record.id)
 
     def fold(self, hub: Hub, record: Record, head: Head) -> None:
         """Take a new head, and note what it touches."""
@@ -67,6 +85,8 @@ class Effect:
         if record.part:
             owner = hub.record_id(RecordKey(record.key.connection, *head.owner)) if head.owner is not None else None
             self.owners.update(id_ for id_ in (record.owner, owner) if id_ is not None)
+            if owner is not None and owner != record.owner:
+                self.adopted.add(owner)
             record.owner = owner
             return
         self.owners.add(record.id)
@@ -80,7 +100,9 @@ class Effect:
         if before == after:
             return
         self.claimed.add(record.id)
-        self.touched.update((i.kind, i.value) for i in (*before, *after))
+        either = {(i.kind, i.value) for i in (*before, *after)}
+        self.touched |= either
+        self.stated.setdefault(record.id, set()).update(either)
         self.unsettled.add(record.id)
         if {(i.kind, i.value) for i in before} - {(i.kind, i.value) for i in after}:
             self.lost.add(record.id)
@@ -111,14 +133,49 @@ class Effect:
 
 def settle(connection: Connection, hub: Hub, effect: Effect, *, now: int) -> None:
     """Summarize, decide components, derive people, write all of it. Raises `Outgrown` for a larger lock set."""
+    _imply(connection, hub, effect, now)
     _summarize(connection, hub, effect)
+    if any(destination.tells for destination in hub.destinations):
+        effect.dirty |= effect.adopted & effect.records.keys()  # what happened to the part may be owed now
     effect.unsettled |= {id_ for id_, r in effect.records.items() if r.person is None and not r.part}
+    effect.unsettled |= _of_several_user_ids(effect)
     effect.unsettled |= _companions(effect)
     linking = component.oldest(connection, hub, effect.touched)
     gone = _drop_bare(connection, hub, effect)
     groups, targets = _components(connection, hub, effect, linking, gone)
-    _derive(connection, hub, effect, groups, targets, now)
+    derived = _derive(connection, hub, effect, groups, targets, now)
     records.save(connection, [effect.records[id_] for id_ in effect.changed])
+    effect.wished += _tell(connection, hub, derived, now)
+
+
+def _imply(connection: Connection, hub: Hub, effect: Effect, now: int) -> None:
+    """Opt-outs that name no address bind those that their records hold; whoever holds one of them is derived again."""
+    asked = {id_: effect.stated.get(id_, set()) for id_ in effect.stated.keys() | effect.unnamed}
+    records_ = {id_: record for id_ in asked if (record := effect.records.get(id_)) is not None and not record.part}
+    found = meant.implied_of(connection, hub, {r.key: _held(r) for r in records_.values()})
+    moved = meant.insert(connection, found, now=now)
+    if effect.narrows:
+        stated = {record.key: asked[id_] for id_, record in records_.items()}
+        moved |= meant.let_go(connection, hub, stated, found)
+    moved |= {one.identifier for one in found if hub.record_id(one.record) in effect.unnamed}
+    holders = claims.holders(connection, sorted(moved))
+    if not holders <= effect.records.keys():
+        raise Outgrown(frozenset(holders | effect.records.keys()))
+    effect.dirty |= holders
+
+
+def _held(record: Record) -> Sequence[Interval]:
+    return record.head.claims if record.head is not None else ()
+
+
+def _of_several_user_ids(effect: Effect) -> set[str]:
+    """Dirty records of people whom a teammate made of several app users: only their merges tell which id they show."""
+    persons = {id_: person for id_ in effect.dirty if (person := effect.records[id_].person) is not None}
+    held: dict[str, set[str]] = {person: set() for person in persons.values()}
+    for record in effect.records.values():
+        if record.user_id is not None and record.person is not None and record.person in held:
+            held[record.person].add(record.user_id)
+    return {id_ for id_, person in persons.items() if len(held[person]) > 1}
 
 
 def _companions(effect: Effect) -> set[str]:
@@ -209,9 +266,10 @@ def _derive(
     groups: Mapping[str, list[Record]],
     targets: Mapping[str, Sequence[RecordKey]],
     now: int,
-) -> None:
+) -> list[Derived]:
     said = view.statements(connection, hub, list(groups.values()))
     left: set[str] = set()
+    found: list[Derived] = []
     for (name, group), statements in zip(groups.items(), said, strict=True):
         row = view.person_row(hub, group, statements, targets.get(name, ()), now=now)
         for record in group:
@@ -220,26 +278,33 @@ def _derive(
                 record.person = row.id
                 effect.changed.add(record.id)
         effect.derived.append(row)
+        found.append((row, group, statements))
         if effect.hashes.get(row.id) != row.hash:
             effect.people.append(row)
     gone = left - {row.id for row in effect.people} - {r.person for r in effect.records.values()}
     people.remove(connection, gone)
     outbox.remove(connection, gone)
     people.save(connection, effect.people, now=now)
-    _tell(connection, hub, effect.people, now)
+    return found
 
 
-def _tell(connection: Connection, hub: Hub, changed: Sequence[PersonRow], now: int) -> None:
-    """What other systems must know, in the same transaction."""
-    destinations = [c.name for c in hub.connections.values() if c.connector.push is not None]
-    wishes = [
-        Wish(
-            destination=destination,
-            subject=row.id,
-            desired={"email": row.email, "external_id": row.external_id, "consent": row.consent, **row.attributes},
-            lane="consent" if row.consent == "unsubscribed" else "outbound",
-        )
-        for destination in destinations
-        for row in changed
-    ]
-    outbox.write(connection, wishes, now=now)
+def _tell(connection: Connection, hub: Hub, derived: Sequence[Derived], now: int) -> list[int]:
+    """Note, in the same transaction, which other systems must know; the outbox rows."""
+    destinations = hub.destinations
+    if not destinations or not derived:
+        return []
+    wishes: list[Wish] = []
+    bound: list[tuple[Place, str]] = []
+    people_ = known(connection, hub, derived, destinations, now=now)
+    for destination in destinations:
+        moot: list[str] = []
+        for person in people_:
+            if of_it := owed(destination, person):
+                lane: Lane = "consent" if any(one.lowers for one in of_it) else "outbound"
+                wishes.append(Wish(destination=destination.name, subject=person.row.id, lane=lane))
+                bound += [one.binding for one in of_it if one.binding is not None]
+            else:
+                moot.append(person.row.id)
+        outbox.settled(connection, destination.name, moot)
+    tellings.bind(connection, bound)
+    return outbox.write(connection, wishes, now=now)

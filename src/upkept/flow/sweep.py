@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 from upkept.flow.bells import IDS_PER_BELL, Bell, bells_for
 from upkept.flow.hub import Hub
-from upkept.store import due
+from upkept.flow.runs import is_gone
+from upkept.store import due, outbox
 
 LIMIT = 10_000
 """Rows offered in one sweep: more than the workers apply until the next one, which goes on behind them."""
+LIMIT_OF_BULK = 2_000
+"""The same of a walk's rows, which wait behind each other for minutes. Their own bells are still to come, so what is
+offered again says mostly what is done by then: more of it would keep the worker from the bells that bring something."""
 TOGETHER = 2_000
 """Rows noted as offered in one transaction, to keep it short."""
 RUNS = 100
@@ -34,12 +38,19 @@ def look(hub: Hub, *, now: int, alone: bool = False) -> Due:
     """What is due now; where nobody hears a bell (`alone`), what was offered just now too. Nothing is changed."""
     with hub.store.read() as connection:
         rows = due.inbox_rows(connection, now=now, limit=LIMIT, offered=alone)
+        rows += due.inbox_rows(connection, now=now, limit=LIMIT if alone else LIMIT_OF_BULK, bulk=True, offered=alone)
         runs = due.open_runs(connection, now=now, limit=RUNS)
         readbacks = due.any_readback(connection, now=now)
+        owed = outbox.due(connection, now=now)
     bells = bells_for((row.id, row.lane) for row in rows if not row.thin)
     bells += bells_for(((row.id, "outbound") for row in rows if row.thin), task="fetch")
-    bells += [Bell("outbound" if kind == "resync" else "bulk", "run", (run,)) for run, kind in runs]
+    bells += [
+        Bell("outbound" if kind == "resync" else "bulk", "run", (run,))
+        for run, kind, holder in runs
+        if holder is None or is_gone(holder)
+    ]
     bells += [Bell("outbound", "read_back", ())] if readbacks else []
+    bells += [Bell("outbound", "push", (row,)) for _, row in owed]
     unclaimed = [
         row.id for row in rows
         if not row.thin and row.lane != "bulk" and row.attempts == 0 and row.received_at < now - UNCLAIMED

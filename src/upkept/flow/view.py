@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
 from upkept.contract import Part, RecordRef, Said, Whole
+from upkept.contract.fields import NOTE
 from upkept.flow.hub import Hub
 from upkept.people.consent import ConsentFact, ConsentState, decide
 from upkept.people.consent import subjects as consent_subjects
 from upkept.people.derive import Person, RecordView, derive
 from upkept.people.facts import decode, digest, encode
 from upkept.people.fold import Cell, live
-from upkept.people.head import EMPTY, Glance
+from upkept.people.head import EMPTY, Glance, new_cell
 from upkept.people.predicate import segments_of
 from upkept.people.together import NO_JOINTS, Joints, joined, newest_of
 from upkept.people.values import RecordKey, Stamp
@@ -25,14 +25,11 @@ from upkept.store import consent
 from upkept.store.people import PersonRow
 from upkept.store.records import Record
 
-NOTE: Final = "_"
-"""Begins the name of a summarized field that is for the connector's `combine` alone."""
-
 
 def cells(hub: Hub, record: Record) -> Mapping[str, Cell]:
     """A record's fields as they count now: its own, and those summarized from its parts (R2, R12)."""
-    summary = {name: cell for name, cell in record.summary.items() if name[0] != NOTE}
-    return live(record.head or EMPTY, survives=hub.survives(record.key.connection), summary=summary)
+    alive = live(record.head or EMPTY, survives=hub.survives(record.key.connection), summary=record.summary)
+    return {name: cell for name, cell in alive.items() if not name.startswith(NOTE)}
 
 
 def view(hub: Hub, record: Record) -> RecordView:
@@ -71,7 +68,7 @@ def summarize(hub: Hub, owner: Record, parts: Iterable[Record]) -> dict[str, Cel
         if said.used is not used:  # neighbours often used the very same parts
             used, stamp = said.used, newest_of(said.used, newest, own.newest)
         if stamp is not None:
-            summary[name] = Cell(encode(said.value), stamp, stamp)
+            summary[name] = new_cell((encode(said.value), stamp, stamp))
     return summary
 
 

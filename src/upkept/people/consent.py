@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
-from upkept.contract import Consent, ConsentAct
+from upkept.contract import LOWERING_ACTS, Consent, ConsentAct
 from upkept.people.facts import clean, digest, record_key, to_us
 from upkept.people.identifiers import EMAIL, PHONE, identifier_key
 from upkept.people.values import Interval, RecordKey
@@ -17,14 +17,15 @@ SKEW: Final = 300_000_000
 ALL: Final = "*"
 """The topic that stands for all."""
 
-SubjectKind = Literal["address", "record"]
+SubjectKind = Literal["address", "record", "holder"]
 State = Literal["subscribed", "unsubscribed", "unknown"]
 Deliverability = Literal["ok", "soft", "hard"]
 Subject = Callable[[str, str], str]
-"""(kind, value) -> the keyed hash a statement is stored under; kinds are `address` and `record`."""
+"""(kind, value) -> the keyed hash a statement is stored under; kinds are those of `SubjectKind`."""
 
 _OF_THE_ADDRESS: Final = frozenset({"bounce_soft", "bounce_hard", "deliverable", "lock"})
 _ONLY_LIFTED: Final = frozenset({"complaint", "block"})
+_NEVER: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ def record_subject(key: RecordKey) -> str:
     return "\x1f".join(key)
 
 
+def holder(key: RecordKey, subject: Subject) -> str:
+    """Under what stand the opt-outs that name this record and no address: they mean whatever address it holds."""
+    return subject("holder", record_subject(key))
+
+
 def subjects(
     keys: Iterable[RecordKey], intervals: Iterable[Interval], subject: Subject
 ) -> set[tuple[SubjectKind, str]]:
@@ -83,7 +89,8 @@ def admit_consent(connection: str, statement: Consent, *, received_at: int, subj
     """A statement on every subject it binds: the address *and* the record (R9).
 
     An unverified statement binds its record only, and is never qualified. Deliverability and locks are the
-    address's alone where there is one (R10, R11). Nothing to bind gives an empty list.
+    address's alone where there is one (R10, R11). An opt-out that names a record and no address stands for its `holder`
+    too: which addresses that means, `implied` tells. Nothing to bind gives an empty list.
     """
     observed = received_at if statement.at is None else to_us(statement.at)
     topic, channel = clean(statement.topic).strip() or ALL, clean(statement.channel).strip() or EMAIL
@@ -107,6 +114,29 @@ def admit_consent(connection: str, statement: Consent, *, received_at: int, subj
         )
         for kind, value in _bound(connection, statement, channel, subject)
     ]
+
+
+def implied(
+    said: Iterable[ConsentFact], intervals: Iterable[Interval], subject: Subject
+) -> Iterator[tuple[tuple[str, str], ConsentFact]]:
+    """What opt-outs of a record that name no address are for the addresses it held, each with its (kind, value) (R9).
+
+    `said` are those that stand for the record's `holder`, `intervals` all it ever held. Meant is what it held at that
+    time and later, and if it held nothing then, the last before; what was merely asserted is nobody's address (R13).
+    """
+    sure = [i for i in intervals if i.verified]
+    for one in said:
+        kind = _kind_of(one.channel)
+        held = [i for i in sure if i.kind == kind]
+        last = max((_end(i) for i in held if i.start <= one.at), default=_NEVER)
+        for value in sorted({i.value for i in held if _end(i) >= min(one.at, last)}):
+            hashed = subject("address", value)
+            yield (kind, value), replace(one, id=implied_id(one, hashed), subject_kind="address", subject=hashed)
+
+
+def implied_id(one: ConsentFact, address: str) -> str:
+    """The id of what an opt-out without an address is for this one, given as its keyed hash."""
+    return digest("implied", one.id, address)
 
 
 def decide(statements: Iterable[ConsentFact], *, channel: str = EMAIL, topic: str = ALL) -> ConsentState:
@@ -154,13 +184,21 @@ def locks(statements: Iterable[ConsentFact]) -> list[Lock]:
 def _bound(connection: str, statement: Consent, channel: str, subject: Subject) -> Sequence[tuple[SubjectKind, str]]:
     key = None if statement.record is None else record_key(connection, statement.record)
     record: list[tuple[SubjectKind, str]] = [] if key is None else [("record", subject("record", record_subject(key)))]
-    if statement.address is None or not statement.verified:
+    if not statement.verified:
         return record
-    identifier = identifier_key(EMAIL if channel == EMAIL else PHONE, clean(statement.address))
-    if identifier is None:
-        return record
-    address: list[tuple[SubjectKind, str]] = [("address", subject("address", identifier))]
-    return address if statement.act in _OF_THE_ADDRESS else address + record
+    named = None if statement.address is None else identifier_key(_kind_of(channel), clean(statement.address))
+    if named is not None:
+        address: list[tuple[SubjectKind, str]] = [("address", subject("address", named))]
+        return address if statement.act in _OF_THE_ADDRESS else address + record
+    return record if key is None or statement.act not in LOWERING_ACTS else [*record, ("holder", holder(key, subject))]
+
+
+def _kind_of(channel: str) -> str:
+    return EMAIL if channel == EMAIL else PHONE
+
+
+def _end(interval: Interval) -> int:
+    return _NEVER if interval.end is None else interval.end
 
 
 def _age(statement: ConsentFact) -> tuple[int, str]:

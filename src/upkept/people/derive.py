@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ __all__ = [
     "Policy",
     "RecordView",
     "Share",
+    "deciding",
     "derive",
     "explain",
 ]
@@ -171,6 +172,22 @@ def explain(
             made_of, left = _shares(name, joint, alone)
             explained[name] = Explained(cell.value, key.connection, cell.since.at, "combined", left + lost, made_of)
     return explained
+
+
+def deciding(
+    records: Sequence[RecordView],
+    names: Collection[str],
+    policies: Policies = DEFAULT_POLICIES,
+    *,
+    joints: Joints = NO_JOINTS,
+) -> dict[str, Cell]:
+    """What decides these attributes, the known-empty ones too; one of which nobody says anything is absent."""
+    candidates = _candidates(_together(records, joints))
+    return {
+        name: _ranked(candidates[name], policies.by_attribute.get(name, LWW), policies.ranks)[0][1]
+        for name in names
+        if name in candidates
+    }
 
 
 _NO_JOINT: Mapping[str, Joint] = {}

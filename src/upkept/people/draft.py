@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from upkept.people.head import Cell, Head, Owner
 from upkept.people.policies import beats
@@ -58,7 +59,7 @@ class Draft:
         self._note(fact, stamp)
         fields = doc.get("f")
         if fields:
-            self._state(fields, stamp, snapshot=doc.get("n", False))
+            self._state(fields, stamp, snapshot=doc.get("n", False), passed=doc.get("p"))
         if doc.get("d"):
             self._end_all(fact.at)
         claims = doc.get("c")
@@ -111,7 +112,9 @@ class Draft:
         if user_id is not None and (self.user_id_stamp is None or stamp >= self.user_id_stamp):
             self.user_id, self.user_id_stamp = user_id, stamp
 
-    def _state(self, fields: Mapping[str, Json], stamp: Stamp, *, snapshot: bool) -> None:
+    def _state(
+        self, fields: Mapping[str, Json], stamp: Stamp, *, snapshot: bool, passed: Mapping[str, Sequence[Any]] | None
+    ) -> None:
         cells, extremes = self.cells, self.extremes
         for name, value in fields.items():
             if name in extremes:
@@ -119,6 +122,8 @@ class Draft:
                 continue
             held = cells.get(name) if snapshot else None
             since = held.since if held is not None and same(held.value, value) else stamp
+            if passed is not None and name in passed:
+                since = min(since, Stamp(*passed[name]))  # an echo is as old as what it repeats (R6)
             cells[name] = Cell(value, stamp, since)
 
     def _claim(self, kind: str, value: str | None, at: int, *, verified: bool) -> None:

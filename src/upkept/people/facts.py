@@ -17,6 +17,9 @@ from upkept.people.values import AdmittedFact, Json, LinkFact, RecordKey
 CLOCK_LIMIT: Final = 300_000_000
 """How far ahead of ours, in microseconds, a vendor's clock may be before it is reported (R3)."""
 
+MAILS: Final = "_mails:"
+"""Before a topic: the note whether the vendor would mail a record about it (`Fact.mails`)."""
+
 WITHDRAWN_JSON: Final[Json] = {"$w": 1}
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -135,8 +138,9 @@ def record_key(connection: str, ref: RecordRef) -> RecordKey:
 
 def _doc(fact: Fact) -> dict[str, Json]:
     doc: dict[str, Json] = {}
-    if fact.fields:
+    if fact.fields or fact.mails:
         doc["f"] = {clean(name): encode(value) for name, value in fact.fields.items()}
+        doc["f"] |= {f"{MAILS}{clean(topic)}": would for topic, would in fact.mails.items()}
     if fact.claims:
         doc["c"] = {kind: _claim(kind, value) for kind, value in sorted(fact.claims.items())}  # as it is stored
         if not fact.verified:

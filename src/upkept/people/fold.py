@@ -80,9 +80,10 @@ def says_nothing_new(head: Head | None, fact: AdmittedFact) -> bool:
 def conflicts(head: Head | None, fact: AdmittedFact, *, policies: Policies = DEFAULT_POLICIES) -> bool:
     """Whether a fact ties with what the head (as it is *before* the fact) says, so that one read-back is due (R7).
 
-    A read-back settles ties and causes none.
+    A reading is no exception: of what happened in its own second, whole as vendors' seconds are, nobody knows whether
+    it was before. The read-back that settles a tie is made when that second is over.
     """
-    if head is None or fact.kind == FactKind.READ_BACK:
+    if head is None:
         return False
     doc, at = fact.doc, fact.at
     if head.stood is not None and doc.get("d") not in (None, head.stood[1]) and head.stood[0] == at:
@@ -141,4 +142,4 @@ def _says(head: Head, name: str, value: Json) -> bool:
 
 
 def _ties(stamp: Stamp, fact: AdmittedFact) -> bool:
-    return stamp.at == fact.at and stamp.fact_id != fact.fact_id and stamp.kind != FactKind.READ_BACK
+    return stamp.at == fact.at and stamp.fact_id != fact.fact_id

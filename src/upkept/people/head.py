@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from upkept.people.values import Interval, Json, Stamp
 
@@ -18,6 +19,10 @@ class Cell(NamedTuple):
     value: Json
     stamp: Stamp
     since: Stamp
+
+
+new_cell: Final[Callable[[tuple[Json, Stamp, Stamp]], Cell]] = partial(tuple.__new__, Cell)
+"""`Cell` of three values in less than half the time: every event makes dozens."""
 
 
 class Glance(NamedTuple):
@@ -69,19 +74,14 @@ class Head:
         return Glance({name: cell[0] for name, cell in self.cells.items()}, self.newest)
 
     def dump(self) -> dict[str, Any]:
-        """Equal heads dump alike. Every stamp is written once, cells name it by its place."""
+        """Equal heads dump alike. Every stamp is written once, and fields that share theirs stand together."""
+        groups = self._by_stamps()
         stamps = set(filter(None, (self.owner_stamp, self.user_id_stamp, self.newest)))
-        last = None
-        for _, stamp, since in self.cells.values():
-            if stamp is not last:  # neighbours mostly share one
-                stamps.add(last := stamp)
-            if since is not stamp:
-                stamps.add(since)
-        table = sorted(stamps)
+        table = sorted(stamps.union(*groups))
         at = {stamp: place for place, stamp in enumerate(table)}
         doc: dict[str, Any] = {"s": [list(stamp) for stamp in table]}
-        if self.cells:
-            doc["f"] = dict(self._placed(at))
+        if groups:
+            doc["f"] = [[at[stamp], at[since], groups[stamp, since]] for stamp, since in sorted(groups)]
         if self.claims:
             doc["c"] = [[i.kind, i.value, i.start, i.end, i.verified] for i in self.claims]
         if self.stood is not None:
@@ -98,21 +98,26 @@ class Head:
             doc["n"] = at[self.newest]
         return doc
 
-    def _placed(self, at: Mapping[Stamp, int]) -> Iterator[tuple[str, list[Any]]]:
-        """Each field with its value and the places of its stamps."""
-        last, place = None, 0
+    def _by_stamps(self) -> dict[tuple[Stamp, Stamp], dict[str, Json]]:
+        """The values by (stamp, since)."""
+        groups: dict[tuple[Stamp, Stamp], dict[str, Json]] = {}
+        group: dict[str, Json] = {}
+        last = last_since = None
         for name, (value, stamp, since) in self.cells.items():
-            if stamp is not last:
-                last, place = stamp, at[stamp]
-            yield name, [value, place] if since is stamp or since == stamp else [value, place, at[since]]
+            if stamp is not last or since is not last_since:  # neighbours mostly share theirs
+                last, last_since = stamp, since
+                group = groups.setdefault((stamp, since), {})
+            group[name] = value
+        return groups
 
     @staticmethod
     def load(doc: Mapping[str, Any]) -> Head:
         table = [Stamp._make(row) for row in doc["s"]]
-        new = tuple.__new__
-        cells = {
-            name: new(Cell, (row[0], table[row[1]], table[row[-1]])) for name, row in doc.get("f", _NOTHING).items()
-        }
+        cells = {}
+        for place, began, values in doc.get("f", ()):
+            stamp, since = table[place], table[began]
+            for name, value in values.items():
+                cells[name] = new_cell((value, stamp, since))
         stood, owner, user_id, newest = doc.get("d"), doc.get("o"), doc.get("i"), doc.get("n")
         return Head(
             cells,
@@ -131,11 +136,11 @@ class Head:
 def glance_at(doc: Mapping[str, Any]) -> Glance:
     """`Head.load(doc).glance()` in a fraction of the time: a person may have a hundred parts."""
     newest = doc.get("n")
-    values = {name: row[0] for name, row in doc.get("f", _NOTHING).items()}
+    values: dict[str, Json] = {}
+    for *_, some in doc.get("f", ()):
+        values = values | some if values else some
     return Glance(values, None if newest is None else Stamp._make(doc["s"][newest]))
 
-
-_NOTHING: Mapping[str, Any] = {}
 
 EMPTY = Head()
 _NO_CELLS: Mapping[str, Cell] = {}

@@ -99,13 +99,22 @@ def blocklisted(kind: str, key: str, also: Set[str] = frozenset()) -> bool:
     )
 
 
-@lru_cache(maxsize=4096)  # a batch names the same customer for each of its parts and events
 def public_id(key: RecordKey, secret: bytes) -> str:
-    """The 24 hexadecimal digits a record is known by outside (R15). A REST-created record's id is its own."""
+    """The 24 hexadecimal digits a record is known by outside (R15): its HMAC. A REST-created record's id is its own.
+
+    Nothing is kept in memory: a record key may be an address, and an erasure could not reach it there.
+    """
     if key.connection == "api" and key.type == "contact":
         return key.id
-    message = "\x1f".join(key).encode()
-    return hmac.digest(secret, message, "sha256").hex()[:24]
+    begun = _hmac(secret).copy()
+    begun.update("\x1f".join(key).encode())
+    return begun.hexdigest()[:24]
+
+
+@lru_cache(maxsize=8)
+def _hmac(secret: bytes) -> hmac.HMAC:
+    """The key schedule, done once: to copy it takes two thirds of the time of an HMAC from the beginning."""
+    return hmac.new(secret, digestmod="sha256")
 
 
 def _ascii_domain(domain: str) -> str:

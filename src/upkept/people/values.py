@@ -35,7 +35,8 @@ class AdmittedFact:
     """A fact as stored: content-addressed, its `at` (effective_at) fixed at admission (R1, R3).
 
     `doc` is JSON with a key only for what is said: `f` fields, `c` claims, `d` deleted, `o` [type, id] of the
-    owner, `n` true for a snapshot, `u` true if it makes a user, `v` false if its claims are unverified.
+    owner, `n` true for a snapshot, `u` true if it makes a user, `v` false if its claims are unverified, `p` the stamps
+    that fields keep which are the echo of what we sent; these are no part of what the id names (R6).
     """
 
     fact_id: str

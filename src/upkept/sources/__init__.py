@@ -31,6 +31,9 @@ from upkept.sources.envelope import decode
 STATEMENTS: Final = "statements"
 """The one event kind of our own doors."""
 
+ANSWERED: Final = "hub.answered"
+"""The kind of what a vendor answered to a push: the hub writes it under the vendor's connection, as statements."""
+
 RANKS: Final[Mapping[str, int]] = MappingProxyType({"console": 50, "api": 40, "app": 30, "csv": 10, "rules": 0})
 VENDOR_RANK: Final = 20
 """Of two facts of one moment, kind and sequence the higher rank wins (R3): a teammate above an API call, our own

@@ -32,7 +32,7 @@ KINDS: Final[Mapping[str, type[Statement]]] = {"fact": Fact, "consent": Consent,
 NAMES: Final = {cls: name for name, cls in KINDS.items()}
 RECORDS: Final = frozenset({"record", "owner", "a", "b"})
 TIMES: Final = frozenset({"at", "observed_at"})
-VALUES: Final = frozenset({"fields", "claims", "metadata"})
+VALUES: Final = frozenset({"fields", "claims", "mails", "metadata"})
 
 
 def encode(statements: Iterable[Statement]) -> bytes:

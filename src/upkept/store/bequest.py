@@ -96,7 +96,7 @@ def keep_rows(connection: Connection, ids: Sequence[int], lowering: Lowering, *,
 def kept_rows(connection: Connection, lowering: Lowering, *, name: str | None = None, run: int | None = None
               ) -> list[int]:  # fmt: skip
     """Ids of the deliveries that were kept so, of a connection or a run."""
-    query = select(inbox.c.id).where(inbox.c.lowering == lowering, inbox.c.state.in_(["new", "claimed"]))
+    query = select(inbox.c.id).where(inbox.c.lowering == lowering, inbox.c.queue == "open")
     query = query.where(inbox.c.connection == name) if name is not None else query.where(inbox.c.run == run)
     return list(connection.scalars(query.order_by(inbox.c.id)))
 
@@ -132,9 +132,7 @@ def open_rows(connection: Connection, run: int, *, after: int, limit: int, kept:
 
     `kept=False` passes over those that are kept for their opt-outs alone.
     """
-    query = select(inbox.c.id).where(
-        inbox.c.run == run, inbox.c.id > after, inbox.c.state.in_(["new", "claimed"])
-    )  # fmt: skip
+    query = select(inbox.c.id).where(inbox.c.run == run, inbox.c.id > after, inbox.c.queue == "open")
     query = query if kept else query.where(inbox.c.lowering.in_(["no", "may"]))
     return list(connection.scalars(query.order_by(inbox.c.id).limit(limit)))
 
@@ -143,7 +141,7 @@ def stop_rows(connection: Connection, ids: Sequence[int], *, reason: str) -> Non
     """Take rows off the queue, those too that a worker has at this moment: its fence breaks."""
     statement = (
         "UPDATE inbox SET state = 'skipped', reason = ?, lease_epoch = lease_epoch + 1 "
-        "WHERE CASE state WHEN 'new' THEN true WHEN 'claimed' THEN true ELSE false END AND id {set}"
+        "WHERE state IN ('new', 'claimed') AND id {set}"
     )
     bulk.change_within(connection, statement, sorted(ids), kind="bigint", extra=(reason,))
 
@@ -196,7 +194,7 @@ def _statement(row: AnyRow) -> tuple[str, ...]:
 
 def waiting_of_run(connection: Connection, run: int) -> int:
     """How many of a run's rows are not applied yet."""
-    query = f"SELECT count(*) FROM inbox WHERE run = {int(run)} AND state IN ('new', 'claimed')"
+    query = f"SELECT count(*) FROM inbox WHERE run = {int(run)} AND queue = 'open'"
     return int(connection.exec_driver_sql(query).scalar_one())
 
 

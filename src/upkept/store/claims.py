@@ -41,15 +41,6 @@ def forget(connection: Connection, gone: Iterable[Identifier]) -> None:
         bulk.change_within(connection, statement, sorted(values), extra=(kind,))
 
 
-def open_by_record(connection: Connection, record_ids: Iterable[str]) -> dict[str, set[Identifier]]:
-    """What each record holds now."""
-    found: dict[str, set[Identifier]] = {}
-    statement = "SELECT record, kind, value FROM claims WHERE end_at IS NULL AND record {set}"
-    for record, kind, value in bulk.within(connection, statement, record_ids):
-        found.setdefault(record, set()).add((kind, value))
-    return found
-
-
 def of(connection: Connection, record_ids: Iterable[str]) -> dict[str, list[Interval]]:
     """Every interval of these records."""
     found: dict[str, list[Interval]] = {}
@@ -190,6 +181,11 @@ def add_links(connection: Connection, new: Sequence[StoredLink]) -> set[repeats.
     columns = ("id", "a", "b", "at", "strength", "cut", "reason", "inbox")
     found = bulk.insert(connection, links, columns, rows, conflict="(id) DO NOTHING", returning="a, id")
     return {(row[0], row[1]) for row in found}
+
+
+def known_links(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Those of these explicit links that stand."""
+    return {row[0] for row in bulk.within(connection, "SELECT id FROM links WHERE id {set}", ids)}
 
 
 def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:

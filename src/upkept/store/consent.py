@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
@@ -39,16 +39,26 @@ def insert(connection: Connection, new: Sequence[tuple[ConsentFact, str]], *, no
 def about(connection: Connection, subjects: Iterable[str]) -> dict[str, list[ConsentFact]]:
     """Every statement about these subjects (keyed hashes of addresses and records)."""
     found: dict[str, list[ConsentFact]] = {}
-    statement = f"SELECT {', '.join(_COLUMNS[:-2])} FROM consent WHERE subject {{set}}"
-    for row in bulk.within(connection, statement, subjects):
-        id_, subject_kind, subject, channel, topic, act, at, qualified, verified, source, reason, evidence = row
-        found.setdefault(subject, []).append(
-            ConsentFact(
-                id=id_, subject_kind=subject_kind, subject=subject, channel=channel, topic=topic, act=act, at=at,
-                qualified=bool(qualified), verified=bool(verified), connection=source, reason=reason, evidence=evidence,
-            )
-        )  # fmt: skip
+    for fact, _ in keyed(connection, subjects):
+        found.setdefault(fact.subject, []).append(fact)
     return found
+
+
+def keyed(connection: Connection, subjects: Iterable[str]) -> Iterator[tuple[ConsentFact, str]]:
+    """`about`, each with the key of the inbox row that brought it."""
+    statement = f"SELECT {', '.join(_COLUMNS[:-1])} FROM consent WHERE subject {{set}}"
+    for row in bulk.within(connection, statement, subjects):
+        id_, subject_kind, subject, channel, topic, act, at, qualified, verified, source, reason, evidence, key = row
+        fact = ConsentFact(
+            id=id_, subject_kind=subject_kind, subject=subject, channel=channel, topic=topic, act=act, at=at,
+            qualified=bool(qualified), verified=bool(verified), connection=source, reason=reason, evidence=evidence,
+        )  # fmt: skip
+        yield fact, key
+
+
+def known(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Those of these statements that stand."""
+    return {row[0] for row in bulk.within(connection, "SELECT id FROM consent WHERE id {set}", ids)}
 
 
 def brought(connection: Connection, keys: Mapping[str, str]) -> set[str]:
@@ -105,8 +115,6 @@ def withdraw(connection: Connection, ids: Iterable[str]) -> bool:
     return bool(brought)
 
 
-def remove(connection: Connection, ids: Iterable[str]) -> set[str]:
-    """Withdraw statements (undo, forget; never an opt-out); the subjects they bound."""
-    return {
-        row[0] for row in bulk.within(connection, "DELETE FROM consent WHERE id {set} RETURNING subject", sorted(ids))
-    }
+def remove(connection: Connection, ids: Iterable[str]) -> None:
+    """Withdraw statements (undo, forget); an opt-out never, but what it implied of an address that was not meant."""
+    bulk.change_within(connection, "DELETE FROM consent WHERE id {set}", sorted(ids))

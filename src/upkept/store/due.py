@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, select
 
-from upkept.store import bulk
+from upkept.store.bulk import change_within
 from upkept.store.tables import readbacks, runs
 
 QUIET = 10_000_000
@@ -16,19 +16,22 @@ AGAIN = 30_000_000
 """How long an offer is given before the next one."""
 
 
-def inbox_rows(connection: Connection, *, now: int, limit: int, offered: bool = False) -> list[Row[Any]]:
-    """(id, lane, thin, received_at, attempts) of rows to offer again, the longest waiting first.
+def inbox_rows(
+    connection: Connection, *, now: int, limit: int, bulk: bool = False, offered: bool = False
+) -> list[Row[Any]]:
+    """(id, lane, thin, received_at, attempts) of rows to offer again, of `bulk` or of the other lanes, the longest
+    waiting first.
 
     A row is due when it is `new` and older than `QUIET`, when its retry has come, or when its lease is dead. `offered`
     ones are no more waited for: of a row that was never tried, `next_attempt_at` only tells when it is offered again.
     """
     free = f"(attempts = 0 OR next_attempt_at <= {int(now)}) "
     quiet = f"next_attempt_at <= {int(now)} AND (next_attempt_at <= {int(now) - QUIET} OR attempts > 0) "
-    # The states are written out: with bound parameters no partial index can be used.
+    # `queue` is written out: with a bound parameter no partial index can be used.
     statement = (
         "SELECT id, lane, thin, received_at, attempts FROM inbox "
-        f"WHERE state IN ('new', 'claimed') AND {free if offered else quiet}"
-        f"AND (state = 'new' OR lease_until < {int(now)}) "
+        f"WHERE queue = 'open' AND {free if offered else quiet}"
+        f"AND lane {'=' if bulk else '<>'} 'bulk' AND (state = 'new' OR lease_until < {int(now)}) "
         f"ORDER BY next_attempt_at, id LIMIT {int(limit)}"
     )
     return list(connection.exec_driver_sql(statement))
@@ -36,24 +39,25 @@ def inbox_rows(connection: Connection, *, now: int, limit: int, offered: bool = 
 
 def inbox_offered(connection: Connection, ids: Sequence[int], *, now: int) -> None:
     """These were rung: leave them be for a while. A row that was worked on in between keeps its own time."""
-    # CASE for the reason told at inbox.claim.
-    bulk.change_within(
+    # Not by `queue`, for the reason told at inbox.claim.
+    change_within(
         connection,
         "UPDATE inbox SET next_attempt_at = ? WHERE next_attempt_at <= ? "
-        "AND CASE state WHEN 'new' THEN true WHEN 'claimed' THEN true ELSE false END AND id {set}",
+        "AND state IN ('new', 'claimed') AND id {set}",
         sorted(ids), kind="bigint", extra=(now + AGAIN, now),
     )  # fmt: skip
 
 
-def open_runs(connection: Connection, *, now: int, limit: int) -> list[tuple[int, str]]:
-    """(id, kind) of runs that are not finished, whose time has come and that nobody steps."""
-    due = select(runs.c.id, runs.c.kind).where(
-        runs.c.finished_at.is_(None),
-        runs.c.next_attempt_at <= now,
-        runs.c.lease_until.is_(None) | (runs.c.lease_until < now),
+def open_runs(connection: Connection, *, now: int, limit: int) -> list[tuple[int, str, str | None]]:
+    """(id, kind, who steps it or None) of runs that are not finished and whose time has come."""
+    due = select(runs.c.id, runs.c.kind, runs.c.holder, runs.c.lease_until).where(
+        runs.c.finished_at.is_(None), runs.c.next_attempt_at <= now
     )
     rows = connection.execute(due.order_by(runs.c.next_attempt_at, runs.c.id).limit(limit))
-    return [(row.id, row.kind) for row in rows]
+    return [
+        (row.id, row.kind, row.holder if row.lease_until is not None and row.lease_until >= now else None)
+        for row in rows
+    ]
 
 
 def any_readback(connection: Connection, *, now: int) -> bool:

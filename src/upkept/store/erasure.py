@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from upkept.people.values import RecordKey
-from upkept.store import aliases, bulk, claims, facts, outbox, people, readbacks, records, repeats, timeline
+from upkept.store import (
+    aliases,
+    bulk,
+    claims,
+    facts,
+    outbox,
+    people,
+    readbacks,
+    records,
+    repeats,
+    tellings,
+    timeline,
+    told,
+)
 
 
 def with_parts(connection: Connection, ids: Iterable[str]) -> set[str]:
@@ -50,6 +63,8 @@ def remove_records(
     facts.remove(connection, wanted)
     timeline.remove(connection, wanted)
     claims.remove(connection, wanted)
+    told.remove(connection, wanted)
+    tellings.remove(connection, wanted)
     readbacks.remove(connection, [record.key for record in stood.values()])
     records.remove(connection, wanted)
     if heirs is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, inspect
 
-from upkept.store import alerts, bulk, jobs, meta, pruning, tables
+from upkept.store import alerts, bulk, jobs, meta, outbox, pruning, tables
 
 Counts = dict[tuple[str, ...], int]
 
@@ -36,14 +36,11 @@ WORKERS = ("worker", "courier")
 def gauges(connection: Connection) -> Gauges:
     """All of it at one moment."""
     inbox = connection.exec_driver_sql(
-        "SELECT connection, state, count(*), min(received_at) FROM inbox WHERE state IN ('new', 'claimed') "
+        "SELECT connection, state, count(*), min(received_at) FROM inbox WHERE queue = 'open' "
         "GROUP BY connection, state"
     ).all()
     dead = connection.exec_driver_sql(
-        "SELECT connection, 'dead', count(*) FROM inbox WHERE state = 'dead' GROUP BY connection"
-    ).all()
-    outbox = connection.exec_driver_sql(
-        "SELECT destination, state, count(*) FROM outbox GROUP BY destination, state"
+        "SELECT connection, 'dead', count(*) FROM inbox WHERE queue = 'dead' GROUP BY connection"
     ).all()
     standing: Counts = {}
     for alert in alerts.unresolved(connection):
@@ -51,7 +48,7 @@ def gauges(connection: Connection) -> Gauges:
     return Gauges(
         inbox={(name, state): rows for name, state, rows, *_ in (*inbox, *dead)},
         oldest=min((row[3] for row in inbox), default=None),
-        outbox={(name, state): rows for name, state, rows in outbox},
+        outbox={(name, state): rows for (name, state), rows in outbox.standing(connection).items()},
         alerts=standing,
         deaf_since={name: jobs.unheard_since(connection, name) for name in WORKERS},
         clock_clamped=int(meta.read(connection, CLAMPED) or 0),

@@ -110,10 +110,19 @@ def known(connection: Connection, name: str, keys: Iterable[str]) -> set[str]:
     return {row[0] for row in bulk.within(connection, statement, sorted(set(keys)), extra=(name,))}
 
 
-def thin(connection: Connection, ids: Iterable[int]) -> list[int]:
-    """Those of `ids` that wait for `fetch`, oldest first."""
-    statement = "SELECT id FROM inbox WHERE thin AND id {set}"
-    return sorted(row[0] for row in bulk.within(connection, statement, ids, kind="bigint"))
+def thin(connection: Connection, ids: Iterable[int]) -> dict[str, list[int]]:
+    """Those of `ids` that wait for `fetch`, oldest first, by connection."""
+    found: dict[str, list[int]] = {}
+    statement = "SELECT connection, id FROM inbox WHERE thin AND id {set}"
+    for name, id_ in sorted(tuple(row) for row in bulk.within(connection, statement, ids, kind="bigint")):
+        found.setdefault(name, []).append(id_)
+    return found
+
+
+def thin_left(connection: Connection, name: str, *, now: int) -> list[int]:
+    """The row of this connection that has waited longest for `fetch` and that nobody works on; empty if none does."""
+    rows = bulk.within(connection, _THIN.replace("{limit}", "1"), [name], extra=(now,))
+    return [row[0] for row in rows]
 
 
 _CLAIM = """
@@ -121,15 +130,20 @@ UPDATE inbox SET state = 'claimed', lease_until = ?, lease_epoch = lease_epoch +
 RETURNING id, connection, dedup_key, kind, body, received_at, lane, lowering, thin, attempts, run,
     lease_epoch
 """
-# Where ids are given, the state is asked in a CASE: a plain comparison implies the partial index `inbox_open`, whose
-# statistics say "nothing is open", so PostgreSQL would read the whole backlog for every batch (12,000 rows: 8 ms).
+# Where ids are given, `state` is asked, not `queue`: the statistics of the partial index `inbox_open` say "nothing is
+# open", so PostgreSQL would read the whole backlog for every batch (12,000 rows: 8 ms).
 _THESE = """
-SELECT id FROM inbox
-WHERE CASE state WHEN 'new' THEN true WHEN 'claimed' THEN lease_until < ? ELSE false END AND id {set} ORDER BY id
+SELECT id FROM inbox WHERE (state = 'new' OR state = 'claimed' AND lease_until < ?) AND id {set} ORDER BY id
 """
 _NEXT = """
-SELECT id FROM inbox WHERE state = 'new' AND NOT thin AND next_attempt_at <= ? AND lane {set}
+SELECT id FROM inbox WHERE queue = 'open' AND state = 'new' AND NOT thin AND next_attempt_at <= ? AND lane {set}
 ORDER BY next_attempt_at, id LIMIT {limit}
+"""
+
+# The time of a row that was never tried only tells when it is offered again (`store.due`).
+_THIN = """
+SELECT id FROM inbox WHERE queue = 'open' AND state = 'new' AND thin AND (attempts = 0 OR next_attempt_at <= ?)
+AND connection {set} ORDER BY id LIMIT {limit}
 """
 
 
@@ -141,6 +155,11 @@ def claim(connection: Statements, ids: Iterable[int], *, now: int) -> list[Claim
 def claim_next(connection: Statements, lane: str, *, now: int, limit: int) -> list[Claimed]:
     """Take the `limit` rows of a lane that have waited longest and that nobody works on."""
     return _claimed(connection, _NEXT.replace("{limit}", str(int(limit))), [lane], kind="text", now=now)
+
+
+def claim_thin(connection: Statements, name: str, *, now: int, limit: int) -> list[Claimed]:
+    """Take the `limit` rows of a connection that have waited longest for `fetch` and that nobody works on."""
+    return _claimed(connection, _THIN.replace("{limit}", str(int(limit))), [name], kind="text", now=now)
 
 
 def _claimed(connection: Statements, chosen: str, values: Iterable[object], *, kind: str, now: int) -> list[Claimed]:
@@ -158,7 +177,7 @@ def finish(connection: Connection, outcomes: Sequence[Outcome]) -> bool:
     ]
     changed = bulk.update(
         connection, inbox, ("id", "lease_epoch"), ("state", "attempts", "next_attempt_at", "reason"), rows,
-        where="CASE inbox.state WHEN 'claimed' THEN true ELSE false END",
+        where="inbox.state = 'claimed'",
     )  # fmt: skip
     return changed == len(rows)
 
@@ -191,7 +210,8 @@ def remove(connection: Connection, ids: Sequence[int]) -> None:
 def unread(connection: Connection, name: str) -> bool:
     """Is there a row of this connection that may hold an opt-out, failed and will be tried again?"""
     query = inbox.select().with_only_columns(inbox.c.id).where(
-        inbox.c.state == "new", inbox.c.connection == name, inbox.c.lowering != "no", inbox.c.attempts > 0
+        inbox.c.queue == "open", inbox.c.state == "new", inbox.c.connection == name, inbox.c.lowering != "no",
+        inbox.c.attempts > 0,
     )  # fmt: skip
     return connection.execute(query.limit(1)).first() is not None
 
@@ -248,6 +268,6 @@ def counts(connection: Connection) -> list[AnyRow]:
     return list(
         connection.exec_driver_sql(
             "SELECT connection, state, count(*), min(received_at) FROM inbox "
-            "WHERE state IN ('new', 'claimed', 'dead') GROUP BY connection, state ORDER BY connection, state"
+            "WHERE queue IN ('open', 'dead') GROUP BY connection, state ORDER BY connection, state"
         )
     )

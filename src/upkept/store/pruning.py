@@ -45,7 +45,7 @@ def remove(connection: Connection, gone: Collection[int], husks: Collection[int]
     before is emptied only: what the other brought may pass on to it (`store.repeats`)."""
     again = "SELECT DISTINCT inbox FROM repeats WHERE inbox {set}"
     heirs = {row[0] for row in bulk.within(connection, again, sorted(gone), kind="bigint")}
-    over = "CASE state WHEN 'done' THEN true WHEN 'skipped' THEN true ELSE false END"
+    over = "state IN ('done', 'skipped')"
     removed = bulk.change_within(
         connection, f"DELETE FROM inbox WHERE {over} AND id {{set}}", sorted(set(gone) - heirs), kind="bigint"
     )
@@ -101,6 +101,7 @@ def counts(connection: Connection) -> dict[str, int]:
     }  # fmt: skip
 
 
-def horizon(connection: Connection) -> int:
-    """Events from before this moment are not taken any more: they may have been pruned."""
-    return int(meta.read(connection, HORIZON) or 0)
+def horizon(connection: Connection) -> int | None:
+    """Events from before this moment are not taken any more: they may have been pruned. None: all are taken."""
+    announced = meta.read(connection, HORIZON)
+    return None if announced is None else int(announced)

@@ -7,15 +7,17 @@ the machines must agree (NTP), as everywhere in the hub.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from upkept.store import bulk
 from upkept.store.tables import quotas, slots
 
 SLOT = 120_000_000
-"""How long a slot is held at most, in microseconds: longer than any call, and what a killed holder costs."""
+"""How long a slot is held at most, in microseconds: longer than any call. It is what a killed holder costs where
+nobody can see that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,20 @@ def take_slot(connection: Connection, account: str, *, limit: int, holder: str, 
         (holder, account, account),
     ).first()
     return None if row is None else Slot(account, int(row[0]), holder)
+
+
+def holders(connection: Connection, account: str) -> list[str]:
+    """Who holds the account's slots."""
+    return list(
+        connection.scalars(select(slots.c.holder).where(slots.c.account == account, slots.c.holder.is_not(None)))
+    )
+
+
+def take_away(connection: Connection, account: str, gone: Sequence[str]) -> None:
+    """These hold nothing any more."""
+    if gone:
+        held = slots.update().where(slots.c.account == account, slots.c.holder.in_(gone))
+        connection.execute(held.values(until=0, holder=None))
 
 
 def give_back(connection: Connection, slot: Slot) -> None:

@@ -95,9 +95,15 @@ def heirs(connection: Connection, kind: Kind, where: str, values: Iterable[Any],
     return sorted(found, key=lambda heir: (heir.record, heir.id))
 
 
-def forget_rows(connection: Connection, rows: Iterable[int]) -> None:
-    """These rows count no more as those that said something too."""
-    bulk.change_within(connection, "DELETE FROM repeats WHERE inbox {set}", sorted(rows), kind="bigint")
+def forget_rows(connection: Connection, rows: Iterable[int], *, since: int | None = None) -> None:
+    """These rows count no more as those that said something too, save the events that stand before `since`."""
+    statement = "DELETE FROM repeats WHERE inbox {set}"
+    if since is not None:
+        statement += (
+            " AND NOT (kind = 'event' AND EXISTS (SELECT 1 FROM timeline t WHERE t.record = repeats.record "
+            f"AND t.id = repeats.id AND t.at < {int(since)}))"
+        )
+    bulk.change_within(connection, statement, sorted(rows), kind="bigint")
 
 
 def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:

@@ -22,6 +22,8 @@ State = Literal["pulling", "applying", "complete", "failed", "cancelled"]
 OPEN: Final = ("pulling", "applying")
 LEASE: Final = 60_000_000
 """How long one page may take, in microseconds, before another process may take the run over."""
+RECENT: Final = 200
+"""Runs of a connection among which its last full walk is looked for: two days of pulls every quarter of an hour."""
 ALIVE: Final = "pulls_looked_for"
 """The row of `jobs` that shows when a beat was last alive."""
 
@@ -249,18 +251,16 @@ def first_since(connection: Connection, at: int) -> int | None:
     return int(row[0]) if row else None
 
 
-def last_full_walk(connection: Connection, name: str) -> int | None:
-    """How many objects the last full walk saw: the estimate where the vendor gives no count."""
-    query = select(runs.c.scanned, runs.c.params).where(
-        runs.c.kind == "resync", runs.c.connection == name, runs.c.state == "complete"
-    )
-    for scanned, params in connection.execute(query.order_by(runs.c.id.desc()).limit(100)):
-        if orjson.loads(params).get("mode") == "full":
-            return int(scanned)
-    return None
+def latest_walk(connection: Connection, name: str, *, state: State | None = None) -> Run | None:
+    """The newest full walk of a connection; with `state`, the newest that ended so. Looked for among its last runs."""
+    query = select(*_COLUMNS).where(runs.c.kind == "resync", runs.c.connection == name)
+    if state is not None:
+        query = query.where(runs.c.state == state)
+    found = map(_run, connection.execute(query.order_by(runs.c.id.desc()).limit(RECENT)))
+    return next((run for run in found if run.params.get("mode") == "full"), None)
 
 
-_OPEN = "state IN ('new', 'claimed')"
+_OPEN = "queue = 'open'"
 _IN_VAIN = f"({_OPEN} AND lowering <> 'no' AND attempts >= CASE WHEN thin THEN 12 ELSE 3 END)"
 """A row that may hold an opt-out is tried for ever; after so many tries no run waits for it. A thin row needs a vendor,
 who may be away for a while."""
@@ -281,7 +281,7 @@ def unread_rows(connection: Connection, run_id: int) -> int:
 def waiting_rows(connection: Connection, run_id: int, *, now: int, limit: int) -> list[tuple[int, bool]]:
     """(id, thin) of rows of the run whose time has come and that nobody works on, oldest first."""
     rows = connection.exec_driver_sql(
-        f"SELECT id, thin FROM inbox WHERE run = {int(run_id)} AND state IN ('new', 'claimed') "
+        f"SELECT id, thin FROM inbox WHERE run = {int(run_id)} AND {_OPEN} "
         f"AND next_attempt_at <= {int(now)} AND (state = 'new' OR lease_until < {int(now)}) "
         f"ORDER BY id LIMIT {int(limit)}"
     )
@@ -290,7 +290,7 @@ def waiting_rows(connection: Connection, run_id: int, *, now: int, limit: int) -
 
 def dead_rows(connection: Connection, run_id: int) -> int:
     """How many inbox rows of the run are dead letters."""
-    query = f"SELECT count(*) FROM inbox WHERE run = {int(run_id)} AND state = 'dead'"
+    query = f"SELECT count(*) FROM inbox WHERE run = {int(run_id)} AND queue = 'dead'"
     return int(connection.exec_driver_sql(query).scalar_one())
 
 

@@ -52,6 +52,12 @@ def counts(connection: Connection, record_ids: Iterable[str]) -> list[tuple[str,
     return [(row[0], row[1], row[2]) for row in bulk.within(connection, statement, record_ids)]
 
 
+def seen(connection: Connection, names: Iterable[str]) -> set[str]:
+    """Those of the names that were ever counted."""
+    statement = "SELECT w.value FROM {rows} WHERE EXISTS (SELECT 1 FROM counters c WHERE c.name = w.value)"
+    return {row[0] for row in bulk.within(connection, statement, sorted(names))}
+
+
 def inbox_ids(connection: Connection, record_ids: Iterable[str]) -> list[int]:
     """The inbox rows that brought these records' events."""
     return sorted(
@@ -65,13 +71,14 @@ def told(event: NewEvent) -> repeats.Told:
     return record, id_, inbox, canonical(doc).decode()
 
 
-def remove_by_inbox(connection: Connection, inbox_rows: Collection[int]) -> set[str]:
+def remove_by_inbox(connection: Connection, inbox_rows: Collection[int], *, since: int | None = None) -> set[str]:
     """Withdraw what happened according to these inbox rows and no other, and its counts; the records concerned.
 
-    What another row told of too stands as that one told it.
+    What another row told of too stands as that one told it. What happened before `since` stays.
     """
-    passed = repeats.heirs(connection, "event", "inbox {set}", inbox_rows, by="bigint")
-    statement = "DELETE FROM timeline WHERE inbox {set} RETURNING record, name"
+    theirs = "inbox {set}" if since is None else f"at >= {int(since)} AND inbox {{set}}"
+    passed = repeats.heirs(connection, "event", theirs, inbox_rows, by="bigint")
+    statement = f"DELETE FROM timeline WHERE {theirs} RETURNING record, name"
     gone = Counter((row[0], row[1]) for row in bulk.within(connection, statement, inbox_rows, kind="bigint"))
     for (record, name), n in sorted(gone.items()):
         here = (counters.c.record == record) & (counters.c.name == name)

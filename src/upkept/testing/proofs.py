@@ -126,7 +126,7 @@ def broken_bodies_are_permanent(kit: Kit) -> None:
 
 def statements_are_well_formed(kit: Kit) -> None:
     """Statements hold what the store can hold: aware times, scalars, flat timelines, owners of parts only."""
-    for event, statement in _all(kit):
+    for event, statement in stated(kit):
         for moment in (getattr(statement, "observed_at", None), getattr(statement, "at", None)):
             if isinstance(moment, datetime) and moment.tzinfo is None:
                 raise Disproved(f"{event.kind}: a time without a zone; give aware UTC times")
@@ -140,7 +140,7 @@ def statements_are_well_formed(kit: Kit) -> None:
 
 def own_fields_have_labels(kit: Kit) -> None:
     """What a part keeps for `summarize` alone, under names that begin with an underscore, has names for people, too."""
-    seen = {(said.record.type, name) for _, said in _all(kit) if isinstance(said, Fact) for name in said.fields}
+    seen = {(said.record.type, name) for _, said in stated(kit) if isinstance(said, Fact) for name in said.fields}
     labels = kit.connector.labels
     if bare := sorted({name for _, name in seen if name.startswith("_")} - labels.keys()):
         raise Disproved(f"{', '.join(bare)}: a dry run shows these; say in `labels` what people call them")
@@ -151,7 +151,7 @@ def own_fields_have_labels(kit: Kit) -> None:
 
 def opt_outs_are_declared(kit: Kit) -> None:
     """Each `lowering` kind takes consent away in one of its fixtures, and no other kind does so unannounced."""
-    lowering = {event.kind for event, statement in _all(kit) if _lowers(statement)}
+    lowering = {event.kind for event, statement in stated(kit) if _lowers(statement)}
     if undeclared := sorted(lowering - kit.connector.lowering):
         raise Disproved(f"{', '.join(undeclared)} can opt out: add it to `lowering`, or it is in force too late")
     if silent := sorted(kit.connector.lowering - lowering):
@@ -195,7 +195,7 @@ def records_combine_in_any_order(kit: Kit) -> None:
 
 def _living(kit: Kit) -> list[Whole]:
     """The records of the fixtures that are not deleted, summaries beside them, as if they were one person's."""
-    heads = folded(kit, (statement for _, statement in _all(kit)))
+    heads = folded(kit, (statement for _, statement in stated(kit)))
     summaries = _summaries(kit.connector, heads)
     return [
         Whole(
@@ -276,7 +276,8 @@ def _statements(connector: AnyConnector, event: RawEvent) -> list[Statement]:
         return []
 
 
-def _all(kit: Kit) -> Iterator[tuple[RawEvent, Statement]]:
+def stated(kit: Kit) -> Iterator[tuple[RawEvent, Statement]]:
+    """Everything the fixtures say."""
     return ((event, statement) for event in kit.events for statement in _statements(kit.connector, event))
 
 

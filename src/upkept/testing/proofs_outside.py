@@ -10,9 +10,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from upkept.contract import Page, RawEvent, Rejected, Request, Skipped, UpkeptError
+from upkept.contract import Desired, Fact, Happened, Page, Pushed, RawEvent, Rejected, Request, Skipped, UpkeptError
 from upkept.testing.kit import Disproved, Kit, LentContext, given, listening
-from upkept.testing.proofs import ending
+from upkept.testing.proofs import ending, stated
 from upkept.testing.sick_vendor import SICKNESSES, sick_vendor
 
 LONG_AGO: Final = timedelta(hours=1)
@@ -168,10 +168,39 @@ def _abilities(kit: Kit, config: Any, context: LentContext) -> Iterator[tuple[st
         yield "pull", lambda: list(islice(pull(None, config, context), 3))
         yield "an incremental pull", lambda: list(islice(pull(f"since:{since}", config, context), 3))
     if (push := connector.push) is not None:
-        yield "push", lambda: push({}, config, context, key="conformance")
+        for key, state in _states(kit).items():
+            yield f"push of {key}", partial(push, state, config, context, key=key)
+    if (push_many := connector.push_many) is not None:
+        yield "a push of many", lambda: _raised(push_many(_states(kit), config, context))
     if (fetch := connector.fetch) is not None:
         for event in _fetchable(kit):
             yield f"fetch of {event.kind}", partial(fetch, event, config, context)
+    if (fetch_many := connector.fetch_many) is not None and (events := [e for e in _fetchable(kit) if e.thin]):
+        yield "a fetch of many", lambda: list(fetch_many(events, config, context))
+
+
+def _states(kit: Kit) -> dict[str, Desired]:
+    """An opt-out, an erasure and, where events are told, one for one record of each type that the fixtures state."""
+    facts = (said for _, said in stated(kit) if isinstance(said, Fact))
+    records = {fact.record.type: fact.record for fact in facts if fact.record.type not in kit.connector.parts}
+    event = Happened(name="charge failed", at=_now(), source="conformance", metadata={"amount": 1})
+    states: list[tuple[str, dict[str, Any]]] = [
+        ("an opt-out", {"consent": {"*": "opt_out"}}),
+        ("an erasure", {"erased": True}),
+        ("an event", {"event": event}),
+    ]
+    return {
+        f"{said} of a {type_}": replace(Desired(person="conformance", record=record), **state)
+        for type_, record in sorted(records.items())
+        for said, state in states
+        if "event" not in state or type_ in kit.connector.told_on
+    }
+
+
+def _raised(answers: Iterator[tuple[str, Pushed | UpkeptError]]) -> None:
+    for _, answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
 
 
 def _fetchable(kit: Kit) -> Iterator[RawEvent]:
@@ -192,7 +221,8 @@ def _values(ended: dict[str, Any]) -> dict[str, Any]:
     """What is known, without when it was read: a later look at the same is no news (R5)."""
     return {
         "heads": {
-            ref: {name: cell[0] for name, cell in head.get("f", {}).items()} for ref, head in ended["heads"].items()
+            ref: {name: value for *_, values in head.get("f", ()) for name, value in values.items()}
+            for ref, head in ended["heads"].items()
         },
         "timeline": ended["timeline"],
         "summaries": ended["summaries"],

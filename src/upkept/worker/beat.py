@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from upkept.flow import alarm, prune, runs, segments, sweep
+from upkept.flow import alarm, nightly, prune, push, runs, segments, sweep
 from upkept.flow.bells import TaskName
 from upkept.flow.compact import compact
 from upkept.flow.hub import Hub
@@ -31,9 +31,10 @@ TICK: Final = 5.0
 BROKER_SICK: Final = 15.0
 """Seconds without one bell that could be rung, after which the sweeper works inline. What arrived just behind the end
 of a broker is missed after some 15 s (`store.due.QUIET` and a tick), and must be applied within 60."""
-WORKER_DEAF: Final = 20.0
+WORKER_DEAF: Final = 15.0
 """Seconds that a pulse may stay unheard; then the sweeper works for the worker. Celery may die with its broker: then
-nobody hears what is rung behind the broker's return, and the first pulse comes up to 15 s after that."""
+nobody hears what is rung behind the broker's return. The first pulse is sent up to 20 s after that (a ringer that
+failed rests for 10 s), so with a tick it is 40 s at the worst until the sweeper begins; 60 are promised."""
 SHARE: Final = 4.0
 """Seconds of one tick that a longer job gets; it goes on in the next one."""
 COMPACTED: Final = 100
@@ -103,6 +104,12 @@ def pulling(hub: Hub, ringer: Ringer) -> Steps:
     yield
 
 
+def comparing(hub: Hub, ringer: Ringer) -> Steps:
+    """Start the nightly comparisons that are due."""
+    ringer.ring(nightly.due(hub, clock()))
+    yield
+
+
 def asking_the_time(hub: Hub, _ringer: Ringer) -> Steps:
     """Ask time-based segments about the next people in turn (R17)."""
     segments.due(hub, clock())
@@ -128,13 +135,21 @@ def looking_for_shared_addresses(hub: Hub, _ringer: Ringer) -> Steps:
     yield
 
 
+def looking_for_refused_pushes(hub: Hub, _ringer: Ringer) -> Steps:
+    """End the alerts of what destinations refused where nothing of it is left; offer opt-outs again."""
+    push.refused(hub, now=clock())
+    yield
+
+
 OF_THE_WORKER: Final = (Job("sweep", TICK, sweeping),)
 OF_THE_COURIER: Final = (
     Job("sweep", TICK, sweeping_vendors_too),
     Job("pulse", pulse.EVERY, pulsing),
-    Job("pulls", 15.0, pulling),
+    Job("pulls", TICK, pulling),
+    Job("nightly", 300.0, comparing),
     Job("segments", 10.0, asking_the_time),
     Job("shared addresses", 60.0, looking_for_shared_addresses),
+    Job("refused pushes", 60.0, looking_for_refused_pushes),
     Job("floor", 86_400.0, compacting),
     Job("prune", 86_400.0, pruning),
 )

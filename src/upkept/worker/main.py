@@ -7,7 +7,6 @@ opt-out itself does not wait for any of this: it is in force when its delivery i
 
 from __future__ import annotations
 
-import gc
 import os
 import warnings
 from socket import gethostname
@@ -17,6 +16,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
 from upkept import queue
+from upkept.collector import collect_seldom
 from upkept.orphans import die_with
 from upkept.settings import Settings, load
 from upkept.worker import beat
@@ -25,6 +25,8 @@ from upkept.worker.process import process
 
 CHILDREN: Final = 2
 THREADS: Final = 8
+COLLECT_AFTER: Final = (50_000, 20, 50)
+"""A batch holds some 50,000 objects, none of them in a cycle: looking through them every 700 cost a tenth of it."""
 
 
 def run(*, courier: bool, settings: Settings | None = None) -> int:
@@ -56,21 +58,12 @@ def run(*, courier: bool, settings: Settings | None = None) -> int:
         me = os.getpid()
         worker_process_init.connect(lambda **_: die_with(me), weak=False)
     clock.start()
-    collect_seldom()
+    collect_seldom(*COLLECT_AFTER)
     try:
         worker.start()
     finally:
         clock.stop()
     return int(worker.exitcode or 0)
-
-
-def collect_seldom() -> None:
-    """Let the collector do what a worker needs, and no more."""
-    # What is loaded by now is shared with the children for good: a collection would copy its pages into each.
-    gc.collect()
-    gc.freeze()
-    # A batch holds some 50,000 objects, none of them in a cycle: looking through them every 700 cost a tenth of it.
-    gc.set_threshold(50_000, 20, 50)
 
 
 def run_beat(settings: Settings | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 from upkept.store import jobs
 from upkept.store.engine import Store
 
-EVERY: Final = 15.0
+EVERY: Final = 10.0
 """Seconds between two pulses."""
 DEAF: Final = 60.0
 """A pulse unheard for so many seconds: the supervisor restarts the worker."""

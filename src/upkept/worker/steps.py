@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from upkept.flow import fetch, steps
+from upkept.flow import fetch, push, steps
 from upkept.flow.apply import apply
 from upkept.flow.bells import Bell, TaskName
 from upkept.flow.hub import Hub
@@ -44,4 +44,15 @@ def read_back(hub: Hub, _ids: Sequence[int]) -> tuple[Bell, ...]:
     return fetch.read_back(hub, now=clock, limit=READBACKS)
 
 
-STEPS: Final[Mapping[TaskName, Step]] = {"apply": applied, "run": went_on, "fetch": fetched, "read_back": read_back}
+def pushed(hub: Hub, ids: Sequence[int]) -> tuple[Bell, ...]:
+    """Tell destinations what they are owed."""
+    return push.push(hub, ids, now=clock)
+
+
+STEPS: Final[Mapping[TaskName, Step]] = {
+    "apply": applied,
+    "run": went_on,
+    "fetch": fetched,
+    "read_back": read_back,
+    "push": pushed,
+}

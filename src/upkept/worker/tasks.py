@@ -35,6 +35,12 @@ def read_back(ids: list[int]) -> None:
     attempt("read_back", lambda hub: steps.read_back(hub, ids))
 
 
+@app.task(name="upkept.push")
+def push(ids: list[int]) -> None:
+    """Tell destinations what they are owed."""
+    attempt("push", lambda hub: steps.pushed(hub, ids))
+
+
 @app.task(name="upkept.pulse")
 def pulse(name: str) -> None:
     """A worker that hears this is alive, and so is the way to it."""

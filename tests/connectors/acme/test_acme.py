@@ -12,7 +12,7 @@ import pytest
 from tests.connectors.acme.acme_server import KEY, Acme, acme
 from tests.connectors.acme.stranger import installed, package
 
-from upkept.contract import Connector, RawEvent, Request
+from upkept.contract import Connector, Desired, RawEvent, RecordRef, Request
 from upkept.registry import known_connectors, load_connections
 from upkept.settings import load
 from upkept.testing.conformance import LentContext, suite
@@ -73,8 +73,9 @@ def running() -> Iterator[Acme]:
 
 def test_a_push_by_the_same_key_writes_once(running: Acme) -> None:
     config = UPKEPT_ACME.AcmeConfig(api_key=KEY, base_url=running.url)
+    gone = Desired(person="7f", record=RecordRef("person", "p1"), consent={"*": "opt_out"})
     for _ in range(2):
-        UPKEPT_ACME.connector.push({"id": "p1", "unsubscribed": True}, config, LentContext(), key="change-7")
+        UPKEPT_ACME.connector.push(gone, config, LentContext(), key="change-7")
     assert running.people["p1"]["unsubscribed"] is True
     assert running.writes == 1
 

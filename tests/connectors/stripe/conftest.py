@@ -3,67 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.connectors.ledgered import Ledgered
 
-from upkept.contract import Context, Log
+from upkept.contract import Context
 from upkept.testing.fake_stripe import FakeStripe
 from upkept_stripe.config import StripeConfig
 
 KEY = "sk_test_planted4242secret"
 
 
-@dataclass
-class Kept:
-    """A log that keeps what it is told."""
-
-    lines: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-
-    def info(self, event: str, /, **context: object) -> None:
-        self.lines.append((event, context))
-
-    warning = info
-
-
-@dataclass
-class Ledgered:
-    """A context that gives every permit and keeps count; `offset` seconds are how wrong the hub's clock is."""
-
-    offset: float = 0.0
-    at: float | None = None
-    permits: int = 0
-    open_slots: int = 0
-    slots: int = 0
-    kept: Kept = field(default_factory=Kept)
-
-    @property
-    def now(self) -> datetime:
-        seconds = datetime.now(UTC).timestamp() if self.at is None else self.at
-        return datetime.fromtimestamp(seconds + self.offset, UTC)
-
-    @property
-    def log(self) -> Log:
-        return self.kept
-
-    def permit(self, n: int = 1) -> None:
-        self.permits += n
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        self.slots += 1
-        self.open_slots += 1
-        try:
-            yield
-        finally:
-            self.open_slots -= 1
-
-    def token(self, name: str) -> str | None:
-        return None
-
+class Tokenless(Ledgered):
     def keep_token(self, name: str, value: str, *, seconds: float) -> None:
         raise AssertionError("Stripe has no tokens to keep")
 
@@ -76,7 +28,7 @@ def fake() -> Iterator[FakeStripe]:
 
 @pytest.fixture
 def ctx() -> Ledgered:
-    context = Ledgered()
+    context = Tokenless()
     _: Context = context
     return context
 

@@ -17,7 +17,7 @@ from stripe import StripeClient, oauth_error
 
 from upkept.contract import Config, Permanent, RawEvent, Retryable, Skipped, UpkeptError
 from upkept.testing.fake_stripe import FakeStripe
-from upkept.testing.fake_stripe_world import notification
+from upkept.testing.fake_stripe.world import notification
 from upkept_stripe.client import api, fetch, probe
 from upkept_stripe.client.errors import Forbidden, NotFound, Refused, translated
 from upkept_stripe.config import StripeConfig

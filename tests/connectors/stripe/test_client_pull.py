@@ -12,8 +12,8 @@ import stripe
 from stripe import StripeClient
 
 from upkept.contract import Config, Page, Permanent, Retryable
-from upkept.testing import fake_stripe_api
 from upkept.testing.fake_stripe import FakeStripe
+from upkept.testing.fake_stripe import api as stripe_api
 from upkept_stripe.client import pull
 from upkept_stripe.client.place import Place
 from upkept_stripe.client.pull import EVENT_TYPES, GROUPS, estimate
@@ -257,8 +257,8 @@ def test_a_server_that_knows_fewer_parameters_will_do(
 ) -> None:
     fake.seed(customers=120, days=0)
     sdk(fake).v1.customers.create({"email": "new@example.com"})
-    monkeypatch.setitem(fake_stripe_api.FILTERS, "event", set())
-    monkeypatch.setattr(fake_stripe_api, "PAGING", frozenset({"limit", "starting_after"}))
+    monkeypatch.setitem(stripe_api.FILTERS, "event", set())
+    monkeypatch.setattr(stripe_api, "PAGING", frozenset({"limit", "starting_after"}))
     since = int(ctx.now.timestamp()) - 60
     assert [one.split()[0] for one in objects(list(pull(f"since:{iso(since)}", config, ctx)))] == ["customer.created"]
     assert len(objects(list(pull(f"since:{iso(since + 3600)}", config, ctx)))) == 0

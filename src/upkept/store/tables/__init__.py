@@ -6,7 +6,7 @@ people query, are JSONB on PostgreSQL.
 """
 
 from upkept.store.tables.columns import metadata
-from upkept.store.tables.people import consent, counters, outbox, people, timeline, tombstones
+from upkept.store.tables.people import consent, counters, outbox, people, tellings, timeline, told, tombstones
 from upkept.store.tables.said import aliases, claims, conflicts, facts, identifiers, inbox, links, records, repeats
 from upkept.store.tables.work import (
     alerts,
@@ -48,8 +48,10 @@ __all__ = [
     "repeats",
     "runs",
     "slots",
+    "tellings",
     "timeline",
     "tokens",
+    "told",
     "tombstones",
     "walked",
 ]

@@ -6,7 +6,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Index,
-    Integer,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -35,7 +34,6 @@ people = Table(
     Column("hash", Bytewise, nullable=False),
     Column("updated_at", Time, nullable=False),
 )
-Index("people_updated", people.c.updated_at)
 
 # Consent: insert-only, by keyed hashes of the address and of the record, so an erasure leaves it standing.
 consent = Table(
@@ -91,15 +89,40 @@ outbox = Table(
     Column("subject", Bytewise, nullable=False),
     Column("action", Bytewise, nullable=False),
     Column("state", Bytewise, nullable=False),
-    Column("desired", Text, nullable=False),
+    Column("type", Bytewise, nullable=False),
     Column("version", BigInteger, nullable=False, server_default=text("1")),
     Column("lane", Bytewise, nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("next_attempt_at", Time, nullable=False),
     Column("lease_until", Time),
-    Column("lease_epoch", Integer, nullable=False, server_default=text("0")),
     Column("reason", Text),
     UniqueConstraint("destination", "subject", "action", name="outbox_subject"),
+    sqlite_autoincrement=True,  # a vendor is given the id as a key: it must never name another wish
+)
+Index(
+    "outbox_due",
+    outbox.c.destination,
+    outbox.c.lane,
+    outbox.c.next_attempt_at,
+    postgresql_where=text("state = 'new'"),
+    sqlite_where=text("state = 'new'"),
+)
+
+# What each record at a vendor was told last, as JSON of `people.owed.Told`: an echo of it is no news (R6).
+told = Table("told", metadata, Column("record", Bytewise, primary_key=True), Column("doc", Text, nullable=False))
+
+# Which events of the timeline a destination is told of, each once: `target` is its record they are noted on, null until
+# it has one; `told_at` null until it took them. They outlive a withdrawn event, which may come back.
+tellings = Table(
+    "tellings",
+    metadata,
+    Column("record", Bytewise, nullable=False),
+    Column("id", Bytewise, nullable=False),
+    Column("destination", Bytewise, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("target", Bytewise),
+    Column("told_at", Time),
+    PrimaryKeyConstraint("record", "id", "destination"),
 )
 
 # Erased for good: keyed hashes only.

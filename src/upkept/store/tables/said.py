@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Computed,
     Index,
     Integer,
     LargeBinary,
@@ -19,6 +20,8 @@ from sqlalchemy import (
 from upkept.store.tables.columns import Bytewise, Serial, Time, flag, metadata
 
 # What arrived. One row per split event, with the bytes of that event alone. `lowering` is told at `store.inbox`.
+# `queue` is what indexes ask for: 'open' where work is left, 'dead' where a person is asked, else nothing. No index may
+# name `state` itself: a claim changes it, and would have to enter the row into every index again.
 inbox = Table(
     "inbox",
     metadata,
@@ -38,19 +41,27 @@ inbox = Table(
     Column("lease_epoch", Integer, nullable=False, server_default=text("0")),
     Column("reason", Text),
     Column("run", BigInteger),
+    Column(
+        "queue",
+        Bytewise,
+        Computed(
+            "CASE state WHEN 'new' THEN 'open' WHEN 'claimed' THEN 'open' WHEN 'dead' THEN 'dead' END", persisted=True
+        ),
+    ),
     UniqueConstraint("connection", "dedup_key", name="inbox_dedup"),
+    sqlite_autoincrement=True,  # what a row said goes by its id, when the row is gone too: no other row may get it
 )
 Index(
     "inbox_open",
     inbox.c.next_attempt_at,
-    postgresql_where=text("state IN ('new', 'claimed')"),
-    sqlite_where=text("state IN ('new', 'claimed')"),
+    postgresql_where=text("queue = 'open'"),
+    sqlite_where=text("queue = 'open'"),
 )
-Index("inbox_dead", inbox.c.id, postgresql_where=text("state = 'dead'"), sqlite_where=text("state = 'dead'"))
+Index("inbox_dead", inbox.c.id, postgresql_where=text("queue = 'dead'"), sqlite_where=text("queue = 'dead'"))
 Index(
     "inbox_run",
     inbox.c.run,
-    inbox.c.state,
+    inbox.c.queue,
     postgresql_where=text("run IS NOT NULL"),
     sqlite_where=text("run IS NOT NULL"),
 )

@@ -7,7 +7,7 @@ written. This package knows `upkept.contract` only. The hub finds it by its entr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,18 +16,19 @@ from upkept.contract import (
     Connector,
     Consent,
     Context,
+    Desired,
     Fact,
     FactKind,
     FieldMap,
     Page,
     Permanent,
     Probe,
+    Pushed,
     RawEvent,
     RecordRef,
     Rejected,
     Request,
     Rule,
-    Said,
     Skipped,
     Statement,
     secret,
@@ -95,10 +96,10 @@ def pull(cursor: str | None, config: AcmeConfig, ctx: Context, /) -> Iterator[Pa
     return client.pull(cursor, config, ctx)
 
 
-def push(state: Mapping[str, Said], config: AcmeConfig, ctx: Context, /, *, key: str) -> None:
+def push(state: Desired, config: AcmeConfig, ctx: Context, /, *, key: str) -> Pushed:
     from . import client
 
-    client.push(state, config, ctx, key=key)
+    return client.push(state, config, ctx, key=key)
 
 
 def probe(config: AcmeConfig, ctx: Context, /) -> Probe:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
 import httpx
 
-from upkept.contract import Config, Context, Page, Permanent, Probe, RawEvent, Retryable, Said
+from upkept.contract import Config, Context, Desired, Page, Permanent, Probe, Pushed, RawEvent, Retryable, Skipped
 
 from . import AcmeConfig
 
@@ -36,12 +36,13 @@ def pull(cursor: str | None, config: AcmeConfig, ctx: Context, /) -> Iterator[Pa
         after = going
 
 
-def push(state: Mapping[str, Said], config: AcmeConfig, ctx: Context, /, *, key: str) -> None:
-    person = state.get("id")
-    if not isinstance(person, str):
-        raise Permanent("Acme push: the desired state names no person")
-    wanted = {name: value for name, value in state.items() if isinstance(value, bool | int | float | str | None)}
-    _ask(config, ctx, "PUT", f"/people/{person}", content=json.dumps(wanted), headers={"Idempotency-Key": key})
+def push(state: Desired, config: AcmeConfig, ctx: Context, /, *, key: str) -> Pushed:
+    if state.record is None:
+        raise Skipped("Acme push: people begin at Acme; there is none of this person")
+    wanted = {**state.fields, "unsubscribed": True} if "opt_out" in state.consent.values() else state.fields
+    headers = {"Idempotency-Key": key}
+    _ask(config, ctx, "PUT", f"/people/{state.record.id}", content=json.dumps(dict(wanted)), headers=headers)
+    return Pushed(record=state.record, fields=state.fields)
 
 
 def probe(config: AcmeConfig, ctx: Context, /) -> Probe:

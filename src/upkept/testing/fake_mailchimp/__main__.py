@@ -1,0 +1,3 @@
+from upkept.testing.fake_mailchimp.server import main
+
+main()

@@ -1,0 +1,3 @@
+from upkept.testing.fake_marketo.server import main
+
+main()

@@ -1,0 +1,3 @@
+from upkept.testing.fake_salesforce.server import main
+
+main()

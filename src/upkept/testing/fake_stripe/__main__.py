@@ -1,0 +1,3 @@
+from upkept.testing.fake_stripe.server import main
+
+main()
