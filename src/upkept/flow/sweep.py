@@ -6,6 +6,7 @@ SQL whose time has come. The sweeper finds them; it is what makes the broker a m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from upkept.flow.bells import IDS_PER_BELL, Bell, bells_for
@@ -59,7 +60,23 @@ def look(hub: Hub, *, now: int, alone: bool = False) -> Due:
 
 
 def offered(hub: Hub, found: Due, *, now: int) -> None:
-    """Its bells were rung: the rows are left alone until the next offer is due."""
-    for start in range(0, len(found.ids), TOGETHER):
+    """Its bells are about to be rung: the rows are left alone until the next offer is due.
+
+    This comes first: a worker that heard a bell while the rows are locked here would pass over them, and the bell
+    would be spent.
+    """
+    for ids in _parts(found):
         with hub.store.write() as connection:
-            due.inbox_offered(connection, found.ids[start : start + TOGETHER], now=now)
+            due.inbox_offered(connection, ids, now=now)
+
+
+def not_offered(hub: Hub, found: Due, *, now: int) -> None:
+    """Not all of its bells could be rung: the next sweep offers it."""
+    for ids in _parts(found):
+        with hub.store.write() as connection:
+            due.inbox_not_offered(connection, ids, now=now)
+
+
+def _parts(found: Due) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(found.ids), TOGETHER):
+        yield found.ids[start : start + TOGETHER]

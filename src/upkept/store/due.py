@@ -12,8 +12,8 @@ from upkept.store.tables import readbacks, runs
 
 QUIET = 10_000_000
 """How long a first bell is given, in microseconds, before its row is offered again."""
-AGAIN = 30_000_000
-"""How long an offer is given before the next one."""
+AGAIN = 20_000_000
+"""How long an offer is given, beside `QUIET`, before the next one."""
 
 
 def inbox_rows(
@@ -38,13 +38,22 @@ def inbox_rows(
 
 
 def inbox_offered(connection: Connection, ids: Sequence[int], *, now: int) -> None:
-    """These were rung: leave them be for a while. A row that was worked on in between keeps its own time."""
+    """These are about to be rung: leave them be for a while. A row that was worked on in between keeps its own time."""
     # Not by `queue`, for the reason told at inbox.claim.
     change_within(
         connection,
         "UPDATE inbox SET next_attempt_at = ? WHERE next_attempt_at <= ? "
         "AND state IN ('new', 'claimed') AND id {set}",
         sorted(ids), kind="bigint", extra=(now + AGAIN, now),
+    )  # fmt: skip
+
+
+def inbox_not_offered(connection: Connection, ids: Sequence[int], *, now: int) -> None:
+    """What was to be rung at `now` could not be: it is due again at once."""
+    change_within(
+        connection,
+        "UPDATE inbox SET next_attempt_at = ? WHERE next_attempt_at = ? AND id {set}",
+        sorted(ids), kind="bigint", extra=(now - QUIET, now + AGAIN),
     )  # fmt: skip
 
 

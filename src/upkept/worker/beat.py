@@ -80,8 +80,9 @@ def _sweeping(hub: Hub, ringer: Ringer, *, inline: Collection[TaskName]) -> Step
                 ringer.ring(STEPS[bell.task](hub, bell.ids))
                 yield
         return
-    if ringer.ring(found.bells):
-        sweep.offered(hub, found, now=now)
+    sweep.offered(hub, found, now=now)
+    if not ringer.ring(found.bells):
+        sweep.not_offered(hub, found, now=now)
     if found.unclaimed:
         ringer.ring(applied(hub, found.unclaimed))
         yield
