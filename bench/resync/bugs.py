@@ -51,8 +51,8 @@ outbox.claim = claimed_and_done
 }
 
 SHORT_LEASES: Final = '''
-"""No bug: what a killed process held is free after seconds instead of minutes, so that a run need not wait."""
-from upkept.store import inbox, outbox, quotas, readbacks
+"""No bug: a killed process's deliveries, calls and read-backs are free after seconds, so that a run need not wait."""
+from upkept.store import inbox, quotas, readbacks
 
-inbox.LEASE = outbox.LEASE = quotas.SLOT = readbacks.LEASE = 4_000_000
+inbox.LEASE = quotas.SLOT = readbacks.LEASE = 4_000_000
 '''

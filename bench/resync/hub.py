@@ -37,7 +37,7 @@ TEND: Final = 20.0
 """Seconds between two times that PostgreSQL's tables are vacuumed and analyzed, as its autovacuum does by itself. Where
 tests run it may be off, and plans made for empty tables would stay."""
 STALLED: Final = 300.0
-"""Seconds without any progress after which a run is given up. What a killed process held is free after two minutes."""
+"""Seconds without any progress after which a run is given up. What a killed process held is free well before."""
 WAITING: Final = (
     ("deliveries", "SELECT count(*) FROM inbox WHERE queue = 'open'"),
     ("pushes", "SELECT count(*) FROM outbox WHERE state = 'new'"),

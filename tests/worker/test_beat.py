@@ -26,7 +26,7 @@ from upkept.flow.runs import holder
 from upkept.keys import ensure_keys
 from upkept.registry import Connection
 from upkept.settings import load
-from upkept.store import due, gauges, inbox, jobs, readbacks, runs, tables
+from upkept.store import due, gauges, inbox, jobs, outbox, readbacks, runs, tables
 from upkept.store.engine import Store
 from upkept.worker import beat, pulse
 from upkept.worker.process import clock, process
@@ -261,6 +261,20 @@ def test_a_run_whose_holder_was_killed_is_rung_at_once(hub: Hub, bells: Bells) -
     with hub.store.write() as connection:
         connection.execute(tables.runs.update().values(holder=gone))
     assert swept(hub, bells) == [Bell("outbound", "run", (run.id,))]
+
+
+@pytest.mark.parametrize(("who", "free"), [("a killed one", True), ("a living one", False), ("one elsewhere", False)])
+def test_pushes_that_a_killed_courier_had_claimed_are_rung_at_once(
+    hub: Hub, bells: Bells, who: str, free: bool
+) -> None:
+    gone = f"{holder().rpartition(':')[0]}:4194305"  # above every pid there can be
+    held_by = {"a killed one": gone, "a living one": holder(), "one elsewhere": "somebody:4194305"}[who]
+    with hub.store.write() as connection:
+        (row,) = outbox.write(connection, [outbox.Wish(destination="till", subject="p_1")], now=clock() - SECOND)
+        (due,) = outbox.claim(connection, "till", holder=held_by, now=clock(), limit=9)
+    assert swept(hub, bells) == ([Bell("outbound", "push", (row,))] if free else [])
+    with hub.store.read() as connection:
+        assert outbox.lost(connection, [due]) == ({row} if free else set()), "who comes back late is fenced off"
 
 
 def test_a_slot_is_claimed_once_by_any_number_of_clocks(hub: Hub) -> None:

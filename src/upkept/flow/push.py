@@ -33,6 +33,7 @@ from upkept.flow.context import PAUSED_AGAIN, STEP, VendorContext, hold, take_sl
 from upkept.flow.hub import Hub
 from upkept.flow.normalize import ATTEMPTS, LONGEST_WAIT, waiting
 from upkept.flow.owed import Known, Owed, known, owed
+from upkept.flow.runs import holder, is_gone
 from upkept.people.facts import digest
 from upkept.registry import Connection
 from upkept.store import connections, outbox, people, quotas, readbacks, records
@@ -67,6 +68,15 @@ def push(hub: Hub, ids: Sequence[int], *, now: Now) -> tuple[Bell, ...]:
         elif name not in paused:
             rung += _in_turn(hub, destination, now)
     return tuple(rung)
+
+
+def let_go(hub: Hub, *, now: int) -> None:
+    """What a killed process of this machine had claimed is due again at once."""
+    with hub.store.read() as open_store:
+        gone = [who for who in outbox.holders(open_store, now=now) if is_gone(who)]
+    if gone:
+        with hub.store.write() as open_store:
+            outbox.let_go(open_store, gone)
 
 
 def refused(hub: Hub, *, now: int) -> None:
@@ -106,7 +116,7 @@ def _some(hub: Hub, destination: Connection, now: Now, answered: list[int]) -> b
     connector = destination.connector
     limit = connector.most_at_once if connector.push_many is not None else FEW
     with hub.store.write() as open_store:
-        dues = outbox.claim(open_store, destination.name, now=now(), limit=limit)
+        dues = outbox.claim(open_store, destination.name, holder=holder(), now=now(), limit=limit)
     if not dues:
         return False
     letters, more = _written(hub, destination, dues, now(), most=limit)

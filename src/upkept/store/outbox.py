@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, select
 
 from upkept.store import bulk, people
 from upkept.store.tables import outbox
@@ -78,18 +78,30 @@ def destinations(connection: Connection, ids: Sequence[int]) -> list[str]:
     return sorted(row[0] for row in rows)
 
 
-def claim(connection: Connection, destination: str, *, now: int, limit: int) -> list[Due]:
+def claim(connection: Connection, destination: str, *, holder: str, now: int, limit: int) -> list[Due]:
     """Lease up to `limit` rows of a destination whose time has come: opt-outs first, then the longest waiting."""
     on_postgresql = bulk.on_postgresql(connection)
     mark, skip = ("%b", " FOR UPDATE SKIP LOCKED") if on_postgresql else ("?", "")
     rows = connection.exec_driver_sql(
-        f"UPDATE outbox SET lease_until = {int(now + LEASE)} WHERE id IN (SELECT id FROM outbox "
+        f"UPDATE outbox SET lease_until = {int(now + LEASE)}, holder = {mark} WHERE id IN (SELECT id FROM outbox "
         f"WHERE state = 'new' AND destination = {mark} AND next_attempt_at <= {int(now)} "
         f"AND (lease_until IS NULL OR lease_until < {int(now)}) "
         f"ORDER BY lane, next_attempt_at, id LIMIT {int(limit)}{skip}) RETURNING {', '.join(_DUE)}",
-        (destination,),
+        (holder, destination),
     )
     return sorted((Due(*row) for row in rows), key=lambda due: (due.lane, due.id))
+
+
+def holders(connection: Connection, *, now: int) -> list[str]:
+    """Who holds claimed rows."""
+    held = (outbox.c.state == "new", outbox.c.lease_until >= now)
+    return sorted(connection.scalars(select(outbox.c.holder).where(*held).distinct()))
+
+
+def let_go(connection: Connection, gone: Sequence[str]) -> None:
+    """These hold nothing any more."""
+    held = (outbox.c.holder.in_(gone), outbox.c.lease_until.is_not(None))
+    connection.execute(outbox.update().where(*held).values(lease_until=None))
 
 
 def lost(connection: Connection, dues: Sequence[Due]) -> set[int]:

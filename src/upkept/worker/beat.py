@@ -71,6 +71,7 @@ def sweeping_vendors_too(hub: Hub, ringer: Ringer) -> Steps:
 def _sweeping(hub: Hub, ringer: Ringer, *, inline: Collection[TaskName]) -> Steps:
     now = clock()
     alone = ringer.sick_seconds() > BROKER_SICK or pulse.pulse_age(hub.store, now=now) > WORKER_DEAF
+    push.let_go(hub, now=now)
     found = sweep.look(hub, now=now, alone=alone)
     if not found.bells:
         return

@@ -95,6 +95,7 @@ outbox = Table(
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("next_attempt_at", Time, nullable=False),
     Column("lease_until", Time),
+    Column("holder", Text),
     Column("reason", Text),
     UniqueConstraint("destination", "subject", "action", name="outbox_subject"),
     sqlite_autoincrement=True,  # a vendor is given the id as a key: it must never name another wish
