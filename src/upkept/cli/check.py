@@ -14,11 +14,11 @@ import typer
 from upkept.cli.context import current_settings
 from upkept.cli.output import shown_url
 from upkept.contract import Config, UpkeptError
-from upkept.settings import RESERVED, Settings
 
 if TYPE_CHECKING:
     from upkept.flow.hub import Hub
     from upkept.registry import Connection
+    from upkept.settings import Settings
 
 commands = typer.Typer()
 
@@ -88,6 +88,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _inside(settings: Settings, hub: Hub) -> Iterator[Finding]:
+    from upkept.settings import RESERVED
+
     theirs = [connection for name, connection in hub.connections.items() if name not in RESERVED]
     yield _configuration(settings, theirs)
     if not settings.identity.enforce:
@@ -125,7 +127,7 @@ def _keys(settings: Settings) -> Finding:
 
 def _database(hub: Hub) -> Finding:
     from upkept.flow.belonging import check_keys
-    from upkept.store.migrations import pending
+    from upkept.store.schema import is_newest
 
     shown = shown_url(hub.settings.database_url)
     if hub.store.dialect == "sqlite" and hub.store.lock_file is not None:
@@ -136,11 +138,11 @@ def _database(hub: Hub) -> Finding:
             )
     try:
         with hub.store.read() as connection:
-            missing = pending(connection)
+            migrated = is_newest(connection)
     except UpkeptError as error:
         return Finding("database", "fail", f"{shown}: {error}", "start it, or correct UPKEPT_DATABASE_URL")
-    if missing:
-        return Finding("database", "fail", f"{shown} lacks migrations: {', '.join(missing)}", "upkept migrate")
+    if not migrated:
+        return Finding("database", "fail", f"{shown} lacks tables of this version", "upkept migrate")
     try:
         check_keys(hub)
     except Config as error:
@@ -149,14 +151,14 @@ def _database(hub: Hub) -> Finding:
 
 
 def _broker(settings: Settings) -> Finding:
-    from kombu import Connection as Broker
-
     from upkept import broker
 
     if settings.broker_url is None:
         if broker.answers(settings.broker_socket):
             return Finding("broker", "ok", f"embedded, at {settings.broker_socket}")
         return Finding("broker", "warn", "the embedded broker is not running", "upkept up starts it")
+    from kombu import Connection as Broker
+
     shown = shown_url(settings.broker_url)
     with Broker(settings.broker_url, connect_timeout=BROKER_SECONDS) as connection:
         try:

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from upkept.flow.apply import apply
 from upkept.flow.bells import Bell
 from upkept.flow.fetch import fetch, read_back
@@ -151,11 +148,15 @@ def _due(hub: Hub, name: str) -> int:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Show]:
+    from rich import progress as rich  # only a terminal needs it
+    from rich.console import Console
+
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[rate]}"), rich.TimeElapsedColumn(), rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None, rate="", note="")
 
         def show(run: Run) -> None:

@@ -11,10 +11,10 @@ import typer
 
 from upkept.cli.context import current_settings
 from upkept.contract import Retryable
-from upkept.settings import RESERVED, Settings
 
 if TYPE_CHECKING:
     from upkept.flow.hub import Hub
+    from upkept.settings import Settings
 
 commands = typer.Typer()
 
@@ -22,6 +22,7 @@ commands = typer.Typer()
 @commands.command()
 def up() -> None:
     """Start the whole hub: broker, web, worker and courier. Ctrl-C ends it."""
+    from upkept.settings import RESERVED
     from upkept.supervisor import Supervisor, only_one, port_is_free, roster
     from upkept.worker.pulse import DEAF, pulse_age
 
@@ -77,10 +78,10 @@ def _migrated(settings: Settings) -> Hub:
     """The hub on a database with all tables that belongs to our keys."""
     from upkept.flow.belonging import check_keys
     from upkept.flow.opening import open_hub
-    from upkept.store.migrations import upgrade_store
+    from upkept.store.schema import bring_up
 
     hub = open_hub(settings, pool_size=1)
-    upgrade_store(hub.store)
+    bring_up(hub.store)
     check_keys(hub)
     return hub
 

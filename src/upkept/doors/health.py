@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,12 +21,12 @@ from upkept import metrics
 from upkept.contract import Config, Retryable
 from upkept.flow.hub import Hub
 from upkept.store import gauges as store_gauges
+from upkept.store import schema
 from upkept.store.gauges import Gauges
 
 PATIENCE: Final = 3.0
 """Seconds the database gets to answer a look at its health."""
 DEAF_SECONDS: Final = 60
-VERSIONS: Final = Path(store_gauges.__file__).parent / "migrations" / "versions"
 GAUGES: Final = {
     "inbox_rows": ("Inbox rows that are not done.", ("connection", "state")),
     "outbox_rows": ("Outbox rows by state.", ("destination", "state")),
@@ -69,8 +66,7 @@ def readiness(hub: Hub, broker_sick_seconds: float) -> dict[str, Any]:
     report: dict[str, Any] = {"ready": False, "database": "ok", "migrations": "ok", "broker": broker}
     try:
         with hub.store.read() as connection:
-            at = store_gauges.schema(connection)
-            if at != newest_migration():
+            if not schema.is_newest(connection):
                 return {**report, "migrations": "behind: run `upkept migrate`"}
             found = store_gauges.gauges(connection)
     except (Retryable, Config) as error:
@@ -83,15 +79,6 @@ def readiness(hub: Hub, broker_sick_seconds: float) -> dict[str, Any]:
         "dead_rows": sum(rows for (*_, state), rows in found.inbox.items() if state == "dead"),
         "alerts": sum(found.alerts.values()),
     }  # fmt: skip
-
-
-@cache
-def newest_migration() -> str | None:
-    """The revision that no other builds on. Read from the files: loading alembic would cost a sixth of our memory."""
-    texts = [path.read_text(encoding="utf-8") for path in VERSIONS.glob("*.py")]
-    revisions = {found for text in texts for found in re.findall(r"^revision\b[^=\n]*= *[\"'](\w+)", text, re.M)}
-    below = {found for text in texts for found in re.findall(r"^down_revision\b[^=\n]*= *[\"'](\w+)", text, re.M)}
-    return next(iter(revisions - below), None)
 
 
 def _looked(hub: Hub) -> Gauges | None:

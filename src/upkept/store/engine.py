@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import psycopg
-from psycopg.pq import Format
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy import Dialect as SQLDialect
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -191,18 +189,9 @@ def _open_sqlite(url: str, database: str | None) -> Store:
     return Store(engine=engine, dialect="sqlite", lock_file=lock_file)
 
 
-class BinaryCursor(psycopg.Cursor[Any]):
-    """A cursor that gets its results in binary: text would write each byte of a body as two digits, and read them.
-
-    SQLAlchemy's reflection of columns and indexes would want an engine without it; we ask whether a table is there.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.format = Format.BINARY
-
-
 def _open_postgresql(url: Any, pool_size: int) -> Store:
+    from upkept.store.binary import BinaryCursor  # loads psycopg, which SQLite does without
+
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 
 from upkept.store import alerts, bulk, jobs, meta, outbox, pruning, tables
 
@@ -63,11 +63,3 @@ def count_clamped(connection: Connection, facts: int) -> None:
         conflict="(name) DO UPDATE SET "
         "value = CAST(CAST(meta.value AS BIGINT) + CAST(excluded.value AS BIGINT) AS TEXT)",
     )  # fmt: skip
-
-
-def schema(connection: Connection) -> str | None:
-    """The migration this database stands at, None before the first."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
-    return row[0] if row else None

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from upkept.store.engine import Store, open_store
@@ -31,14 +29,6 @@ def upgrade_store(store: Store) -> None:
         if store.dialect == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
         command.upgrade(_config(connection), "head")
-
-
-def pending(connection: Connection) -> list[str]:
-    """Names of migrations that have not run on this database, oldest first."""
-    script = ScriptDirectory.from_config(_config(connection))
-    current = MigrationContext.configure(connection).get_current_revision()
-    newer = [revision.revision for revision in script.walk_revisions()]
-    return list(reversed(newer[: newer.index(current)] if current in newer else newer))
 
 
 def _config(connection: Connection) -> AlembicConfig:
