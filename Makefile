@@ -2,7 +2,7 @@
 # make test   install, then run every check and the whole test suite
 
 PYTHON ?= python3
-JOBS ?= 3
+JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 SANDBOX := .venv-sandbox
@@ -28,7 +28,8 @@ test: dev sandbox    ## every check and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/python -m compileall -q src connectors bench tests    # the tests start hundreds of processes
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 lint: dev       ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-UV = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
+UV = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", sys.executable]
+"""Compiled here, as pip does: where PYTHONDONTWRITEBYTECODE is set every start would compile the vendors' SDKs anew."""
 HANDED_OVER = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
     "extra-index-url": ("UV_INDEX", " "),
