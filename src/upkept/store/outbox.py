@@ -52,11 +52,11 @@ _DUE = ("id", "destination", "subject", "type", "action", "lane", "version", "at
 
 
 def write(connection: Connection, wishes: Sequence[Wish], *, now: int) -> list[int]:
-    """One row per (destination, subject, action); a renewed wish is offered again at once. The ids of the rows.
+    """One row per (destination, subject, action, type); a renewed wish is offered again at once. The ids of the rows.
 
     What was tried in vain stays counted while the row is on its way: a wish that each try renews must come to an end.
     """
-    unique = {(w.destination, w.subject, w.action): w for w in wishes}
+    unique = {(w.destination, w.subject, w.action, w.type): w for w in wishes}
     rows = [
         (w.destination, w.subject, w.action, "new", w.type, w.lane, now)
         for _, w in sorted(unique.items(), key=lambda item: item[0])
@@ -64,7 +64,7 @@ def write(connection: Connection, wishes: Sequence[Wish], *, now: int) -> list[i
     columns = ("destination", "subject", "action", "state", "type", "lane", "next_attempt_at")
     found = bulk.insert(
         connection, outbox, columns, rows, returning="id",
-        conflict="(destination, subject, action) DO UPDATE SET state = 'new', version = outbox.version + 1, "
+        conflict="(destination, subject, action, type) DO UPDATE SET state = 'new', version = outbox.version + 1, "
         "attempts = CASE WHEN outbox.state = 'new' THEN outbox.attempts ELSE 0 END, "
         "next_attempt_at = excluded.next_attempt_at, reason = NULL, "
         "lane = CASE WHEN outbox.state = 'new' AND outbox.lane = 'consent' THEN outbox.lane ELSE excluded.lane END",

@@ -97,7 +97,7 @@ outbox = Table(
     Column("lease_until", Time),
     Column("holder", Text),
     Column("reason", Text),
-    UniqueConstraint("destination", "subject", "action", name="outbox_subject"),
+    UniqueConstraint("destination", "subject", "action", "type", name="outbox_subject"),
     sqlite_autoincrement=True,  # a vendor is given the id as a key: it must never name another wish
 )
 Index(

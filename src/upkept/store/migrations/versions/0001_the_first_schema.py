@@ -240,7 +240,7 @@ def upgrade() -> None:
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("destination", "subject", "action", name="outbox_subject"),
+        sa.UniqueConstraint("destination", "subject", "action", "type", name="outbox_subject"),
         sqlite_autoincrement=True,
     )
     op.create_index(
