@@ -64,6 +64,15 @@ def test_probes_and_strangers(web: Site, store: Store) -> None:
     assert rows(store) == []
 
 
+def test_a_token_in_the_path_is_in_no_log(web: Site) -> None:
+    """It is all that proves who calls where a vendor signs nothing."""
+    for path in ("/hooks/till/hush0123456789", "/hooks/nobody/hush0123456789"):
+        web.post(delivery(event(1)), path=path)
+        web.client.get(f"{web.url}{path}?key=hush0123456789")
+    web.stop("web")
+    assert "hush" not in web.log("web")
+
+
 def test_what_is_not_authentic_or_readable_is_refused_in_one_line(web: Site, store: Store) -> None:
     forged = httpx.post(f"{web.url}/hooks/till", content=delivery(event(1)), headers={"x-till-signature": "00"})
     assert forged.status_code == 401
