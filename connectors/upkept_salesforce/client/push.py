@@ -14,6 +14,7 @@ bears the address is taken, and only if nobody does somebody is made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -106,23 +107,26 @@ def _update(some: Mapping[str, Desired], kind: Kind, config: SalesforceConfig, c
         else:
             bodies[key] = {**said, "Id": id}
     again: dict[str, UpkeptError] = {}
-    for key, error in _sent(bodies, kind, config, ctx):
+    for key, at, error in _sent(bodies, kind, config, ctx):
         if error is None:
-            yield key, _pushed(kind, bodies[key])
+            yield key, _pushed(kind, bodies[key], at)
         elif isinstance(error, Refused) and CONVERTED not in error.codes and _can_be_less(bodies[key]):
             again[key] = error
         else:
             yield key, _ended(error)
     alone = {key: {"Id": bodies[key]["Id"], OPT_OUT: True} for key in again}
-    for key, error in _sent(alone, kind, config, ctx):
+    for key, _, error in _sent(alone, kind, config, ctx):
         # The opt-out is in force there now; what was refused stays refused, and is somebody's to look at.
         yield key, again[key] if error is None else _ended(error)
 
 
 def _sent(
     bodies: Mapping[str, Mapping[str, Any]], kind: Kind, config: SalesforceConfig, ctx: Context
-) -> Iterator[tuple[str, UpkeptError | None]]:
-    """Update, and say of each what was wrong with it. Two states of one record go in two calls: one call takes none."""
+) -> Iterator[tuple[str, datetime, UpkeptError | None]]:
+    """Update, and say of each when it was asked for and what was wrong with it.
+
+    Two states of one record go in two calls: one call takes none.
+    """
     left = dict(bodies)
     while left:
         some: dict[str, tuple[str, Mapping[str, Any]]] = {}
@@ -133,8 +137,8 @@ def _sent(
         endpoint = f"{kind.name} update"
         answer = rest("PATCH", "composite/sobjects", config, ctx, endpoint=endpoint, headers=QUIET,
                       json={"allOrNone": False, "records": records})  # fmt: skip
-        yield from zip(keys, results(answer.body, len(keys), endpoint=endpoint), strict=True)
-        for key in keys:
+        for key, error in zip(keys, results(answer.body, len(keys), endpoint=endpoint), strict=True):
+            yield key, answer.at, error
             del left[key]
 
 
@@ -170,9 +174,9 @@ def _erase(some: Mapping[str, Desired], kind: Kind, config: SalesforceConfig, ct
             yield key, Pushed(record=RecordRef(kind.type, id)) if gone else error or Permanent("")
 
 
-def _pushed(kind: Kind, said: Mapping[str, Any]) -> Pushed:
+def _pushed(kind: Kind, said: Mapping[str, Any], at: datetime) -> Pushed:
     fields = {path: value for path, value in said.items() if path != "Id"}
-    return Pushed(record=RecordRef(kind.type, str(said["Id"])), fields=fields)
+    return Pushed(record=RecordRef(kind.type, str(said["Id"])), fields=fields, at=at)
 
 
 def _can_be_less(said: Mapping[str, Any]) -> bool:

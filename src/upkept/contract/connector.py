@@ -121,7 +121,8 @@ class Pushed:
     """What the vendor holds after a push. It is an acknowledgement and no news (R6).
 
     `record` is what was changed or made. `fields` are the fields sent as the vendor stored them, by path. `at` is
-    the vendor's time of the change; None if it tells none. `locked` names topics whose opt-in it refused (R11).
+    the vendor's time of the change, or one before it; None if it tells none. `locked` names topics whose opt-in it
+    refused (R11).
     """
 
     record: RecordRef | None

@@ -12,7 +12,7 @@ from upkept.flow.hub import Hub
 from upkept.flow.owed import Owed
 from upkept.people.consent import admit_consent
 from upkept.people.facts import decode, digest, from_us, record_key, to_us
-from upkept.people.owed import SECOND
+from upkept.people.owed import UNSURE
 from upkept.people.values import LinkFact
 from upkept.registry import Connection
 from upkept.sources import ANSWERED, envelope
@@ -30,8 +30,11 @@ class Letter:
     owed: Owed
 
 
-def acknowledge(hub: Hub, destination: Connection, letter: Letter, answer: Pushed, *, now: int) -> list[int]:
-    """The vendor took it: remember that, take in what it holds now, and link a record that it made.
+def acknowledge(
+    hub: Hub, destination: Connection, letter: Letter, answer: Pushed, *, asked: int, now: int
+) -> list[int]:
+    """The vendor took it, no sooner than it was asked: remember that, take in what it holds now, and link a record
+    that it made.
 
     The ids of new rows of the inbox. What it holds is a fact of its record from this moment on: if somebody sets that
     back before it is read again, the reading is news, and the vendor is told again.
@@ -47,7 +50,8 @@ def acknowledge(hub: Hub, destination: Connection, letter: Letter, answer: Pushe
     if letter.owed.record is None:
         _link(hub, destination, letter, ref, now)
     id_ = hub.record_id(record_key(destination.name, ref))
-    at = now if answer.at is None else min(to_us(answer.at), now)
+    # Not the time of the answer: what somebody there did between the two would look older than what we sent.
+    at = asked if answer.at is None else min(to_us(answer.at), now)
     holds = _holds(destination, letter, ref, answer, at)
     new: dict[tuple[str, str], int] = {}
     with hub.store.write() as open_store:
@@ -79,11 +83,11 @@ def _holds(destination: Connection, letter: Letter, ref: RecordRef, answer: Push
     """What the vendor holds now, of what is its alone: whom it mails, and fields that only go out.
 
     It counts more than all that was known of the record when it was written, and less than what comes to be known of
-    the second of the answer.
+    the seconds around it.
     """
     one = letter.owed
     newest = one.record.head.newest if one.record is not None and one.record.head is not None else None
-    since = max(at - at % SECOND, 0 if newest is None else newest.at + 1)
+    since = max(at - UNSURE, 0 if newest is None else newest.at + 1)
     notes: dict[str, Said] = {}
     for rule in destination.fields.outgoing(ref.type):
         if rule.direction == "out" and (cell := one.cells.get(rule.attribute)) is not None:

@@ -17,10 +17,12 @@ from upkept.flow import opt_outs
 from upkept.flow.bells import Bell, bells_for
 from upkept.flow.hub import Hub
 from upkept.flow.opt_outs import OptOut
-from upkept.people.consent import ConsentFact, admit_consent
-from upkept.people.facts import Admitted, admit, admit_link
+from upkept.people.consent import ConsentFact, admit_consent, record_subject
+from upkept.people.facts import MAILS, Admitted, admit, admit_link
 from upkept.people.fold import Head, says_nothing_new
-from upkept.people.values import Json
+from upkept.people.head import EMPTY
+from upkept.people.owed import Heard, heard, is_said_again
+from upkept.people.values import Json, RecordKey
 from upkept.registry import Connection
 from upkept.store import claims, consent, inbox, records
 from upkept.store.inbox import Arrival
@@ -82,9 +84,14 @@ def compare(hub: Hub, connection: Connection, events: Sequence[RawEvent], *, rec
         said.append((event, facts, _apart(hub, connection, statements, received_at)))
     heads = _heads(hub, (fact for _, facts, _ in said for fact in facts))
     known = _known(hub, {id_ for *_, ids in said for id_ in ids})
+    words = _words(hub, connection, (fact for _, facts, _ in said for fact in facts))
     for event, facts, apart in said:
         compared.shown.update((hub.record_id(fact.key), fact.key.type) for fact in facts if _is_whole(connection, fact))
-        unchanged = all(says_nothing_new(heads.get(hub.record_id(fact.key)), fact.fact) for fact in facts)
+        unchanged = all(
+            says_nothing_new(head := heads.get(hub.record_id(fact.key)), fact.fact)
+            and not is_said_again(fact.fact, (head or EMPTY).cells, words.get(fact.key, ()))
+            for fact in facts
+        )
         # What happened to an object is told with its facts, so an event alone is never known.
         if unchanged and apart <= known and (facts or apart):
             compared.known += 1
@@ -115,6 +122,23 @@ def _known(hub: Hub, ids: set[str]) -> set[str]:
         return set()
     with hub.store.read() as open_store:
         return consent.known(open_store, sorted(ids)) | claims.known_links(open_store, sorted(ids))
+
+
+def _words(hub: Hub, connection: Connection, facts: Iterable[Admitted]) -> dict[RecordKey, list[Heard]]:
+    """What the vendor said of the mail of these records beside showing them."""
+    subjects = {
+        hub.subject("record", record_subject(fact.key)): fact.key
+        for fact in facts
+        if any(name.startswith(MAILS) for name in fact.fact.doc.get("f", ()))
+    }
+    if not subjects:
+        return {}
+    with hub.store.read() as open_store:
+        found = consent.about(open_store, sorted(subjects))
+    return {
+        subjects[subject]: heard((one for one in about if one.connection == connection.name), {})
+        for subject, about in found.items()
+    }
 
 
 def _note(compared: Compared, event: RawEvent, said: list[ConsentFact]) -> None:

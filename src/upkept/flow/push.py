@@ -123,7 +123,7 @@ def _some(hub: Hub, destination: Connection, now: Now, answered: list[int]) -> b
     errors: dict[int, list[Exception]] = {due.id: [] for due in dues}
     away = False
     missing: list[RecordRef] = []
-    for letter, answer in _answers(hub, destination, letters, now):
+    for letter, answer, asked in _answers(hub, destination, letters, now):
         ref = letter.owed.state.record
         if isinstance(answer, Gone) and ref is not None and letter.owed.event is None and connector.fetch is not None:
             if letter.due.attempts == 0:  # it may be there: for another account, or a right that was taken away
@@ -136,7 +136,7 @@ def _some(hub: Hub, destination: Connection, now: Now, answered: list[int]) -> b
         error = answer if isinstance(answer, Exception) else None
         if not isinstance(answer, Exception):
             try:
-                answered += acknowledge(hub, destination, letter, answer, now=now())
+                answered += acknowledge(hub, destination, letter, answer, asked=asked, now=now())
             except Exception as kept_from_it:
                 error = kept_from_it
         if error is not None:
@@ -213,19 +213,23 @@ def _people(
 
 def _answers(
     hub: Hub, destination: Connection, letters: Sequence[Letter], now: Now
-) -> Iterator[tuple[Letter, Pushed | Exception]]:
-    """Ask the vendor; who was not answered gets the error that stopped it. A bug about one of many stops no other."""
+) -> Iterator[tuple[Letter, Pushed | Exception, int]]:
+    """Ask the vendor; with each answer a moment before it was asked.
+
+    Who was not answered gets the error that stopped it. A bug about one of many stops no other.
+    """
     connector, context = destination.connector, VendorContext(hub, destination, now)
     ask = connector.push
     if ask is None:
         return
     stopped: Exception | None = None
     left = {letter.key: letter for letter in letters}
+    asked = now()
     if connector.push_many is not None and len(letters) > 1:
         try:
             states = {key: letter.owed.state for key, letter in left.items()}
             for key, said in connector.push_many(states, destination.config, context):
-                yield left.pop(key), said
+                yield left.pop(key), said, asked
             stopped = Retryable("the vendor did not answer for all of them")
         except (Retryable, Config) as error:
             stopped = error
@@ -235,10 +239,11 @@ def _answers(
     for letter in left.values():
         if stopped is None and now() > until:
             stopped = Retryable("the rest is sent in the next turn", after=1)
+        asked = now()
         answer = stopped or _answer(ask, destination, letter, context)
         if isinstance(answer, Retryable | Config):
             stopped = answer
-        yield letter, answer
+        yield letter, answer, asked
 
 
 def _answer(ask: Push[Any], destination: Connection, letter: Letter, context: VendorContext) -> Pushed | Exception:

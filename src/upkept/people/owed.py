@@ -16,15 +16,16 @@ from upkept.people.draft import same
 from upkept.people.facts import MAILS
 from upkept.people.head import Cell
 from upkept.people.identifiers import EMAIL
-from upkept.people.values import Json, Stamp
+from upkept.people.values import AdmittedFact, Json, Stamp
 
 Act = Literal["opt_out", "opt_in"]
 
 ECHO: Final = int(FactKind.ANSWER)
 """The kind in the stamp of an echo: of one moment the statement that we passed on counts more than its echo."""
 
-SECOND: Final = 1_000_000
-"""Vendors' seconds are whole."""
+UNSURE: Final = 3_000_000
+"""Vendors' seconds are whole, and a clock of ours that is wrong by less than two is not corrected: of what a vendor did
+so long before it took something from us, nobody can tell whether it was before."""
 
 
 class Sent(NamedTuple):
@@ -38,16 +39,16 @@ class Sent(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """A consent that was sent, the moment the vendor took it, and the time of the newest that the vendor had said
-    before."""
+    """A consent that was sent, a moment no later than the vendor took it, and the time of the newest that the vendor
+    said before."""
 
     act: Act
     at: int
     over: int = 0
 
     def answers(self, heard: Heard) -> bool:
-        """Was it sent with this in mind, or does it date from before? Within one second nobody could tell."""
-        return heard.at <= self.over or heard.at < self.at - self.at % SECOND
+        """Was it sent with this in mind, or does it date from before?"""
+        return heard.at <= self.over or heard.at < self.at - UNSURE
 
 
 class Heard(NamedTuple):
@@ -136,6 +137,24 @@ def heard(said: Iterable[ConsentFact], cells: Mapping[str, Cell]) -> list[Heard]
         if name.startswith(MAILS)
     )
     return [*told, *shown]
+
+
+def is_said_again(fact: AdmittedFact, cells: Mapping[str, Cell], said: Iterable[Heard]) -> bool:
+    """Does a reading that shows of a record's mail what `cells` hold answer a word that came in between?
+
+    An opt-out that was told, and taken back before anybody read it, leaves the vendor showing what it always showed.
+    """
+    words = list(said)
+    return any(
+        name.startswith(MAILS)
+        and (cell := cells.get(name)) is not None
+        and cell.stamp.at < fact.at
+        and any(
+            cell.stamp.at <= one.at and one.mails != bool(value) and one.topic in (ALL, name.removeprefix(MAILS))
+            for one in words
+        )
+        for name, value in fact.doc.get("f", {}).items()
+    )
 
 
 def owed_consent(desired: Mapping[str, Act], heard: Iterable[Heard], told: Told) -> dict[str, Act]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -38,10 +39,13 @@ def test_fields_and_an_opt_out_are_written_in_one_call(
     fake: FakeSalesforce, config: SalesforceConfig, ctx: Ledgered
 ) -> None:
     (id,) = fake.seed(leads=1)
+    asked = ctx.now
     done = push(lead(id[:15], fields={"Phone": "1", "Title": None}, **OUT), config, ctx, key="k")
     assert done == Pushed(
-        record=RecordRef("lead", id), fields={"Phone": "1", "Title": None, "HasOptedOutOfEmail": True}
+        record=RecordRef("lead", id), fields={"Phone": "1", "Title": None, "HasOptedOutOfEmail": True}, at=done.at
     )
+    assert done.at is not None
+    assert done.at - asked < timedelta(seconds=1), "not the time of the answer"
     assert (row(fake, id)["Phone"], row(fake, id)["HasOptedOutOfEmail"]) == ("1", True)
     assert writes(fake) == ["PATCH composite/sobjects"]
     (seen,) = [seen for seen in fake.gate.requests if seen["method"] == "PATCH"]

@@ -282,6 +282,25 @@ def test_a_box_that_somebody_unticks_is_ticked_again(office: Office) -> None:
     assert org.gate.calls["PATCH composite/sobjects"] == 4
 
 
+def test_a_box_that_is_unticked_before_anybody_read_it_is_ticked_again(office: Office) -> None:
+    """A message told of the tick. All that a walk sees is the box as it always was."""
+    (id,) = office.org.seed(leads=1)
+    office.walks()
+    office.org.org.clock.offset += 60
+    office.org.change("Lead", id, HasOptedOutOfEmail=True)
+    office.tells("Lead", id, work=False)
+    office.org.org.clock.offset += 60
+    office.org.change("Lead", id, HasOptedOutOfEmail=False)
+    office.org.org.clock.offset += 60
+    assert office.walks().changed == 1
+    office.pushes()
+    assert office.org.org.tables["Lead"][id]["HasOptedOutOfEmail"] is True
+    office.org.org.clock.offset += 60
+    office.walks()
+    office.org.org.clock.offset += 60
+    assert office.walks().changed == 0, "what was answered once is no news again"
+
+
 def test_a_change_is_on_the_person_within_seconds(store: Store, tmp_path: Path) -> None:
     with opened(store, tmp_path, changes=True) as office:
         (id,) = office.org.seed(leads=1)
