@@ -145,26 +145,6 @@ def test_an_opt_out_that_somebody_takes_back_there_is_told_again(on: Stage, desk
     assert on.differences() == []
 
 
-def test_an_opt_out_that_is_taken_back_while_its_answer_is_on_its_way_is_told_again(on: Stage, desk: Desk) -> None:
-    """The answer comes late, or many are acknowledged one by one: by then the vendor's word looks like an old one."""
-
-    def answers_late(*said: Any, key: str) -> Pushed:
-        answer = desk.push(*said, key=key)
-        if len(desk.calls) == 1:
-            desk.out.clear()
-            on.now += 6 * SECOND
-        return answer
-
-    with_desks(on, desk.connection(connector={"push": answers_late}))
-    on.tell("desk", desk.read("p1", 3))
-    on.tell("shop", out(5))
-    second = on.now // SECOND - BEGIN
-    assert (pushed(on), desk.out) == (0, set())
-    on.apply()
-    on.tell("desk", desk.read("p1", second))
-    assert (pushed(on), desk.out, len(desk.calls)) == (0, {"p1"}, 2)
-
-
 def test_before_its_answer_is_taken_in_a_taken_back_opt_out_is_told_again_too(on: Stage, desk: Desk) -> None:
     on.tell("desk", desk.read("p1", 3))
     on.tell("shop", out(5))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tests.flow.desk import Desk, pushed, with_desks
 from tests.flow.race import waits
-from tests.flow.stage import Consent, RecordRef, Stage, at, stage, user
+from tests.flow.stage import BEGIN, Consent, RecordRef, Stage, at, stage, user
 
-from upkept.contract import Fact, Retryable
+from upkept.contract import Fact, Pushed, Retryable
 from upkept.flow import forget, told
 from upkept.flow.erase import erase
 from upkept.flow.link import merge
@@ -21,7 +21,8 @@ from upkept.flow.push import push
 from upkept.store import outbox
 from upkept.store.engine import Store, open_store
 
-MINUTE = 60_000_000
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
 
 
 @pytest.fixture
@@ -138,6 +139,26 @@ def test_an_opt_in_whose_answer_is_lost_is_tried_again(on: Stage, desk: Desk) ->
     pushed(on)
     on.now += MINUTE
     assert (pushed(on), [consent for *_, consent in desk.calls]) == (0, [{"*": "opt_in"}])
+
+
+def test_an_opt_out_that_is_taken_back_while_its_answer_is_on_its_way_is_told_again(on: Stage, desk: Desk) -> None:
+    """The answer comes late, or many are acknowledged one by one: by then the vendor's word looks like an old one."""
+
+    def answers_late(*said: Any, key: str) -> Pushed:
+        answer = desk.push(*said, key=key)
+        if len(desk.calls) == 1:
+            desk.out.clear()
+            on.now += 6 * SECOND
+        return answer
+
+    with_desks(on, desk.connection(connector={"push": answers_late}))
+    on.tell("desk", desk.read("p1", 3))
+    on.tell("shop", Consent(act="opt_out", address="a@x.example", at=at(5)))
+    second = on.now // SECOND - BEGIN
+    assert (pushed(on), desk.out) == (0, set())
+    on.apply()
+    on.tell("desk", desk.read("p1", second))
+    assert (pushed(on), desk.out, len(desk.calls)) == (0, {"p1"}, 2)
 
 
 def merged_and_told(on: Stage) -> None:
