@@ -77,6 +77,16 @@ def test_an_address_keeps_one_pseudonym_whatever_its_case(lines: io.StringIO) ->
     assert found[0] == found[1] != found[2]
 
 
+def test_who_stops_a_command_is_shown_no_traceback(lines: io.StringIO) -> None:
+    for error in (KeyboardInterrupt(), ValueError()):
+        try:
+            raise error
+        except (KeyboardInterrupt, ValueError):
+            logging.getLogger("sqlalchemy.pool.impl.QueuePool").error("Exception during reset", exc_info=True)
+    assert "ValueError" in lines.getvalue()
+    assert "KeyboardInterrupt" not in lines.getvalue()
+
+
 def test_innocent_values_stay_as_they_are(lines: io.StringIO) -> None:
     log.get("upkept.test").info("applied", connection="billing", ids=["evt_1", "cus_9"], rows=7, ok=True, token_age=3)
     text = lines.getvalue()

@@ -73,6 +73,11 @@ class Mask:
         return f"address:{hashlib.blake2b(address.encode(), key=self._key, digest_size=5).hexdigest()}"
 
 
+def _is_no_interrupt(record: logging.LogRecord) -> bool:
+    """Ctrl-C amid a library's step is no fault of it: SQLAlchemy's pool tells of one, and raises it on as it should."""
+    return record.exc_info is None or record.exc_info[0] is not KeyboardInterrupt
+
+
 def setup(settings: Settings, *, stream: TextIO | None = None) -> None:
     """Send every log line of this process through the mask to `stream` (standard error). Call it once, early."""
     mask = Mask(_secrets(settings), ensure_keys(settings.home, settings.secret_key).secret)
@@ -100,6 +105,7 @@ def setup(settings: Settings, *, stream: TextIO | None = None) -> None:
             ],
         )
     )
+    handler.addFilter(_is_no_interrupt)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
