@@ -7,14 +7,12 @@ again, under its quota.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -22,6 +20,7 @@ from urllib.parse import urlencode
 import httpx
 
 from upkept.contract import Config, Context, Retryable
+from upkept.contract.clocks import vendor_time
 from upkept_marketo.client.errors import Unauthorized, of_response, of_status
 from upkept_marketo.config import MarketoConfig, identity_url, rest_url
 from upkept_marketo.payload import Unreadable, read_object
@@ -36,9 +35,6 @@ LONGEST_URI: Final = 7_000
 
 MOST_BYTES: Final = 32 << 20
 """Of an answer: one that is longer is not Marketo's."""
-
-TRUSTED_SKEW: Final = 2.0
-"""Seconds our clock may differ from Marketo's before Marketo's counts; its Date header is cut to the second."""
 
 TOKEN: Final = "access"  # noqa: S105  # the name it is cached under
 
@@ -201,19 +197,6 @@ def _translated(endpoint: str) -> Iterator[None]:
         raise Config("`base_url` or `identity_url` of this connection is not an address") from error
     except (httpx.HTTPError, OSError) as error:
         raise Retryable(f"Marketo {endpoint}: no answer ({type(error).__name__}); the hub asks again") from error
-
-
-def vendor_time(sent: datetime, answered: datetime, date: str | None) -> int:
-    """When the request was sent, in whole seconds of Marketo's clock.
-
-    A read must never be stamped later than the state it shows: a hub whose clock runs ahead would let a stale read
-    beat the changes that follow it.
-    """
-    try:
-        skew = (parsedate_to_datetime(date) - answered).total_seconds() if date else 0.0
-    except (TypeError, ValueError):
-        skew = 0.0
-    return math.floor(sent.timestamp() + (skew if abs(skew) > TRUSTED_SKEW else 0.0))
 
 
 @lru_cache(maxsize=4)

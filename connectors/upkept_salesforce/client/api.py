@@ -5,11 +5,9 @@ Each call is made once. A session that is over is replaced once, and whatever co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from requests import RequestException
@@ -18,6 +16,7 @@ from simple_salesforce.exceptions import SalesforceError
 from simple_salesforce.util import exception_handler
 
 from upkept.contract import Context, Retryable
+from upkept.contract.clocks import vendor_time
 from upkept_salesforce.client.door import session
 from upkept_salesforce.client.errors import Expired, translated
 from upkept_salesforce.client.login import Access, access
@@ -25,9 +24,6 @@ from upkept_salesforce.config import SalesforceConfig
 
 API_VERSION: Final = "62.0"
 """Of the REST API. The SDK's default is older; Salesforce serves a version for three years and more."""
-
-TRUSTED_SKEW: Final = 2.0
-"""Seconds our clock may differ from Salesforce's before theirs counts; its Date header is cut to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +115,5 @@ def _once(do: Do, using: Access, config: SalesforceConfig, ctx: Context, endpoin
             raise Retryable(f"Salesforce {endpoint}: the answer is not Salesforce's ({what})") from None
         answered = ctx.now
     headers = dict(door.answered)
-    return Answer(body, vendor_time(sent, answered, headers.get("Date")), headers, using.user)
-
-
-def vendor_time(sent: datetime, answered: datetime, date: str | None) -> datetime:
-    """When the request was sent, in whole seconds of Salesforce's clock.
-
-    A read must never be stamped later than the state it shows, and a window of a pull must not end in the future.
-    """
-    try:
-        skew = (parsedate_to_datetime(date) - answered).total_seconds() if date else 0.0
-    except (TypeError, ValueError):
-        skew = 0.0
-    second = math.floor(sent.timestamp() + (skew if abs(skew) > TRUSTED_SKEW else 0.0))
-    return datetime.fromtimestamp(second, UTC)
+    at = datetime.fromtimestamp(vendor_time(sent, answered, headers.get("Date")), UTC)
+    return Answer(body, at, headers, using.user)

@@ -8,18 +8,16 @@ those in webhooks; the typed services build a `StripeObject` for every nested ob
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import stripe
 
 from upkept.contract import Context, Retryable
+from upkept.contract.clocks import vendor_time
 from upkept_stripe.client.errors import NotFound, header, translated
 
 API_VERSION: Final = "2026-10-28.endive"
@@ -28,9 +26,6 @@ API_VERSION: Final = "2026-10-28.endive"
 CONNECT_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 20.0
 """Seconds. The SDK's own default of 80 would outlive a worker's time limit."""
-
-TRUSTED_SKEW: Final = 2.0
-"""Seconds our clock may differ from Stripe's before Stripe's counts; its Date header is cut to the second."""
 
 stripe.enable_telemetry = False
 
@@ -88,19 +83,6 @@ def ask(
     if not isinstance(response.data, Mapping):
         raise Retryable(f"Stripe {endpoint}: the answer is not an object; the hub asks again")
     return Answer(response.data, vendor_time(sent, answered, response.headers.get("date")))
-
-
-def vendor_time(sent: datetime, answered: datetime, date: str | None) -> int:
-    """When the request was sent, in whole seconds of Stripe's clock.
-
-    A read must never be stamped later than the state it shows: a hub whose clock runs ahead would let a stale read
-    beat the events that follow it.
-    """
-    try:
-        skew = (parsedate_to_datetime(date) - answered).total_seconds() if date else 0.0
-    except (TypeError, ValueError):
-        skew = 0.0
-    return math.floor(sent.timestamp() + (skew if abs(skew) > TRUSTED_SKEW else 0.0))
 
 
 @lru_cache(maxsize=16)

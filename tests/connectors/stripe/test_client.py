@@ -16,6 +16,7 @@ import stripe
 from stripe import StripeClient, oauth_error
 
 from upkept.contract import Config, Permanent, RawEvent, Retryable, Skipped, UpkeptError
+from upkept.contract.clocks import vendor_time
 from upkept.testing.fake_stripe import FakeStripe
 from upkept.testing.fake_stripe.world import notification
 from upkept_stripe.client import api, fetch, probe
@@ -221,9 +222,9 @@ def test_the_time_of_sending_counts() -> None:
     sent = datetime(2026, 11, 24, 10, 0, 0, 900_000, tzinfo=UTC)
     second = int(sent.timestamp())
     answered = sent + timedelta(seconds=1.5)
-    assert api.vendor_time(sent, answered, format_datetime(answered, usegmt=True)) == second
-    assert api.vendor_time(sent, answered, format_datetime(answered - timedelta(hours=1), usegmt=True)) <= second - 3600
-    assert api.vendor_time(sent, answered, None) == api.vendor_time(sent, answered, "yesterday") == second
+    assert vendor_time(sent, answered, format_datetime(answered, usegmt=True)) == second
+    assert vendor_time(sent, answered, format_datetime(answered - timedelta(hours=1), usegmt=True)) <= second - 3600
+    assert vendor_time(sent, answered, None) == vendor_time(sent, answered, "yesterday") == second
 
 
 def test_the_probe_names_the_account_and_what_is_closed(fake: FakeStripe, config: StripeConfig, ctx: Any) -> None:
